@@ -1,0 +1,84 @@
+"""Checkpoints: everything that a training needs to go on as if it had never stopped; safetensors, no pickle."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lsn_core.files import InputError, atomic
+
+
+def save_checkpoint(path: Path, modules: dict[str, nn.Module], optimizers: dict[str, Optimizer], header: dict) -> Path:
+    """Write networks, optimisers, torch's random state and a JSON `header` atomically.
+
+    `header` is whatever the training must know again, its step and configuration.
+    """
+    tensors = {"random": torch.get_rng_state()}
+    groups = {}
+    for name, module in modules.items():
+        tensors |= {f"module/{name}/{key}": value for key, value in module.state_dict().items()}
+    for name, optimizer in optimizers.items():
+        state = optimizer.state_dict()
+        groups[name] = state["param_groups"]
+        for index, slots in state["state"].items():
+            tensors |= {f"optimizer/{name}/{index}/{slot}": value for slot, value in slots.items()}
+    blob = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, _text(header=header, groups=groups))
+    with atomic(path) as part:
+        part.write_bytes(blob)
+    return Path(path)
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The header of a checkpoint. Raises `InputError` where the file is damaged."""
+    return json.loads(_open(path)[1]["header"])
+
+
+def load_checkpoint(path: Path, modules: dict[str, nn.Module], optimizers: dict[str, Optimizer]) -> dict[str, Any]:
+    """Restore networks, optimisers and torch's random state in place; return the header.
+
+    Raises `InputError` where the file is damaged or was written by other networks.
+    """
+    tensors, header = _open(path)
+    try:
+        for name, module in modules.items():
+            module.load_state_dict(_below(tensors, f"module/{name}/"))
+        for name, optimizer in optimizers.items():
+            _load_optimizer(optimizer, _below(tensors, f"optimizer/{name}/"), json.loads(header["groups"])[name])
+        torch.set_rng_state(tensors["random"])
+    except (KeyError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: does not fit these networks ({reason}); resume with the run's own settings") from error
+    return json.loads(header["header"])
+
+
+def _load_optimizer(optimizer: Optimizer, slots: dict[str, Tensor], groups: list[dict[str, Any]]) -> None:
+    """Put the slots ("index/name") back into an optimiser's state."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in slots.items():
+        index, slot = key.split("/")
+        state.setdefault(int(index), {})[slot] = value
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix`, without it."""
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """All tensors of a checkpoint, and its header's texts."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: the checkpoint cannot be read ({error}); delete it and train again") from error
+
+
+def _text(**values: Any) -> dict[str, str]:
+    """Values as the JSON texts that a safetensors header may hold."""
+    return {key: json.dumps(value) for key, value in values.items()}

@@ -1,0 +1,72 @@
+"""Files, and the errors a user can act on: writes are atomic, messages name file, value and remedy."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+class InputError(Exception):
+    """What the user gave cannot be used; the message says which file or value, and what to do about it."""
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary sibling of `path`, renamed to `path` if the block succeeds and removed if it does not.
+
+    Raises `InputError` where the folder or the file cannot be written (a full disk, no permission).
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        os.replace(part, path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"{path}: cannot be written ({reason}); free some space or choose another folder") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write `text` atomically and return the path."""
+    with atomic(path) as part:
+        part.write_text(text, encoding="utf-8")
+    return Path(path)
+
+
+def write_json(path: Path, value: Any) -> Path:
+    """Write `value` as indented JSON, atomically; NaN is refused because it is not JSON."""
+    return write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file whole. Raises `InputError` where it is missing or unreadable."""
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; check the path, or remove it from the list that names it") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check what it is and who may read it") from error
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file. Raises `InputError` where it is missing or malformed."""
+    try:
+        return json.loads(read_bytes(path))
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON ({error}); restore it from its source") from error
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file. Raises `InputError` where it is missing or malformed."""
+    try:
+        return yaml.safe_load(read_bytes(path))
+    except yaml.YAMLError as error:
+        where = str(error).replace("\n", " ")
+        raise InputError(f"{path}: not valid YAML ({where}); correct that line") from error

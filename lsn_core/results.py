@@ -1,0 +1,106 @@
+"""Results that can be trusted later: summaries with intervals, `metrics.json` with provenance, and plain tables."""
+
+import math
+import platform
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lsn_core.files import InputError, read_json, write_json
+
+LIBRARIES = ("lsn-core", "torch", "torchvision", "numpy", "scipy", "segmentation-models-pytorch", "torchmetrics")
+RESAMPLES = 1000
+
+
+def summarise(values: Sequence[float], groups: Sequence[str], *, seed: int = 0) -> dict[str, float | int | None]:
+    """Mean, SD, n and a 95 % interval of the mean, resampling whole groups (joints), since visits are not independent.
+
+    NaN values (an empty band, no overlap) are left out and `n` says how many are left; all None without any.
+    """
+    kept = [(float(v), g) for v, g in zip(values, groups, strict=True) if math.isfinite(v)]
+    if not kept:
+        return {"mean": None, "sd": None, "n": 0, "groups": 0, "low": None, "high": None}
+    x, names = np.array([v for v, _ in kept]), np.array([g for _, g in kept])
+    low, high = clustered_interval(x, names, seed=seed)
+    sd = float(x.std(ddof=1)) if len(x) > 1 else 0.0
+    return {"mean": float(x.mean()), "sd": sd, "n": len(x), "groups": len(set(names)), "low": low, "high": high}
+
+
+def clustered_interval(x: np.ndarray, names: np.ndarray, *, seed: int = 0) -> tuple[float, float]:
+    """2.5 and 97.5 percentile of the mean over bootstrap samples of whole groups."""
+    _, index = np.unique(names, return_inverse=True)
+    sums, counts = np.bincount(index, weights=x), np.bincount(index)
+    picks = np.random.default_rng(seed).integers(len(sums), size=(RESAMPLES, len(sums)))
+    means = sums[picks].sum(axis=1) / counts[picks].sum(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def provenance(**known: Any) -> dict[str, Any]:
+    """Where numbers come from: commit, device, versions and date, beside what the caller knows (data, seed, ...)."""
+    return {
+        **known,
+        "commit": commit(),
+        "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "device": device_name(),
+        "versions": {name: version(name) for name in LIBRARIES},
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def commit() -> str | None:
+    """The commit of this checkout, with "+changes" where files differ from it; None outside a checkout."""
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def device_name() -> str:
+    """The accelerator torch would use, or the CPU with its number of threads and vector instructions."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"CPU, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def write_metrics(path: Path, metrics: dict[str, Any], **known: Any) -> Path:
+    """Write `metrics.json`: the numbers, and the provenance that makes them quotable."""
+    return write_json(path, {"metrics": metrics, "provenance": provenance(**known)})
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of text as aligned columns, the first row a header; the first column is left-aligned."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths))) for r in rows]
+    return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:]])
+
+
+def counts(rows: Sequence[Any]) -> str:
+    """How many radiographs and joints a data set's rows hold: one line a finger."""
+    fingers = sorted({row.finger or "unknown" for row in rows})
+    lines = [["finger", "radiographs", "joints"]]
+    for finger in [*fingers, "all"]:
+        some = [row for row in rows if finger in ("all", row.finger or "unknown")]
+        lines.append([finger, str(len(some)), str(len({row.joint for row in some}))])
+    return table(lines)
+
+
+def recorded(name: str) -> dict[str, Any]:
+    """The metrics and provenance of a full run that the project keeps in book/results. Raises `InputError`."""
+    folder = Path(__file__).parent.parent / "book" / "results"
+    if not (folder / f"{name}.json").is_file():
+        known = ", ".join(sorted(path.stem for path in folder.glob("*.json"))) or "none"
+        raise InputError(f"{folder / name}.json: no such recorded run; in this checkout there are {known}")
+    return read_json(folder / f"{name}.json")
