@@ -52,7 +52,9 @@ def load_checkpoint(path: Path, modules: dict[str, nn.Module], optimizers: dict[
         torch.set_rng_state(tensors["random"])
     except (KeyError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: does not fit these networks ({reason}); resume with the run's own settings") from error
+        raise InputError(
+            f"{path}: does not fit these networks ({reason}); resume with the run's own settings"
+        ) from error
     return json.loads(header["header"])
 
 

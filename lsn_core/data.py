@@ -62,7 +62,9 @@ class Folder:
 
     def missing(self, row: Row) -> list[str]:
         """Paths that the row names and the folder does not have."""
-        return [self.where(row, part) for part in ("image", "lower", "upper") if not Path(self.where(row, part)).is_file()]
+        return [
+            self.where(row, part) for part in ("image", "lower", "upper") if not Path(self.where(row, part)).is_file()
+        ]
 
 
 class Pack:
@@ -162,7 +164,9 @@ def _rows(path: Path) -> tuple[list[Row], Folder | Pack]:
         if any((root / f"LS_K1_{name}_{split}").is_file() for name in BLS_LISTS for split in ("train", "test")):
             return _bls_rows(root), Folder(root)
     if not path.exists():
-        raise InputError(f"{path}: no such folder or file; give the path of a data set, or write one with 'lsn phantom'")
+        raise InputError(
+            f"{path}: no such folder or file; give the path of a data set, or write one with 'lsn phantom'"
+        )
     raise InputError(f"{path}: holds neither a {MANIFEST} nor the BLS-GAN lists LS_K1_*; add a {MANIFEST} (see README)")
 
 

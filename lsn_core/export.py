@@ -12,10 +12,10 @@ from tqdm import tqdm
 from lsn_core.data import COLUMNS, MANIFEST
 from lsn_core.files import InputError, write_text
 from lsn_core.images import SUFFIXES, read_image, read_mask, write_image, write_mask
-from lsn_core.joint import FINGERS, Joint
+from lsn_core.joint import Joint
 from lsn_core.masks import hand_mask
 from lsn_core.networks import Separator, load_generator
-from lsn_core.phantom import Phantom
+from lsn_core.phantom import phantoms
 from lsn_core.radiograph import LAYERS
 
 
@@ -25,9 +25,9 @@ def write_phantoms(out: Path, *, count: int, size: int, seed: int) -> Path:
     Beside the columns that `open_dataset` reads, the manifest holds the true JSW and the files of the true layers.
     """
     rows = []
-    for k in tqdm(range(count), desc="phantoms", unit="joint"):
-        joint = Phantom(seed + k, FINGERS[k % len(FINGERS)], size).render()
-        rows.append(_write_phantom(out, joint, "test" if k % 5 == 4 - k // 5 % 5 else "train"))
+    for k, joint in enumerate(tqdm(phantoms(count, seed=seed, size=size), desc="phantoms", unit="joint", total=count)):
+        tested = k % 5 == 4 - k // 5 % 5  # one in five, another finger each time
+        rows.append(_write_phantom(out, joint, "test" if tested else "train"))
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=[*COLUMNS, "jsw_mm", *(f"layer_{name}" for name in LAYERS)])
     writer.writeheader()
@@ -70,7 +70,9 @@ def separate_files(
 
 def beside(image: Path, part: str) -> Path:
     """The mask of a bone that lies beside an image, STEM_mask_lower.* or STEM_mask_upper.*."""
-    found = [path for path in sorted(image.parent.glob(f"{image.stem}_mask_{part}.*")) if path.suffix.lower() in SUFFIXES]
+    found = [
+        path for path in sorted(image.parent.glob(f"{image.stem}_mask_{part}.*")) if path.suffix.lower() in SUFFIXES
+    ]
     if not found:
         missing = image.with_name(f"{image.stem}_mask_{part}.png")
         raise InputError(f"{missing}: no mask of the {part} bone; draw one there, or name it with --{part}")
@@ -95,5 +97,5 @@ def _write_layers(separator: Separator, image: np.ndarray, masks: np.ndarray, ou
     layers = separator(torch.from_numpy(image)[None, None], torch.from_numpy(masks)[None])[0].numpy()
     for name, layer in zip(LAYERS, layers, strict=True):
         write_image(out / f"{stem}_{name}.png", layer)
-    error = np.abs((1 - (1 - layers).prod(axis=0) - image))[masks[0] > 0].max()
+    error = np.abs(1 - (1 - layers).prod(axis=0) - image)[masks[0] > 0].max()
     return f"{stem}: three layers in {out}; recomposed, no pixel of the hand is off by more than {error:.1e}"

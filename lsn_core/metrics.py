@@ -8,9 +8,14 @@ from lsn_core.shapes import Image, Masks, PerItem
 BAND_PX = 6.0  # width of the bands beside the bone contour, at 256 px
 
 
+def masked_mean(values: Image, mask: Image) -> PerItem:
+    """Mean over each image's masked pixels; NaN where the mask is empty."""
+    return (values * mask).sum(dim=(1, 2, 3)) / mask.sum(dim=(1, 2, 3))
+
+
 def masked_mse(predicted: Image, target: Image, mask: Image) -> PerItem:
     """Mean squared error over each image's masked pixels; NaN where the mask is empty."""
-    return (((predicted - target) ** 2) * mask).sum(dim=(1, 2, 3)) / mask.sum(dim=(1, 2, 3))
+    return masked_mean((predicted - target) ** 2, mask)
 
 
 def mse(predicted: Image, target: Image) -> PerItem:
@@ -57,10 +62,20 @@ def shadow_contrast(soft: Image, masks: Masks) -> PerItem:
     bone, hand, width = bones(masks), masks[:, :1], at_256(BAND_PX, masks.shape[-1])
     inner = bone * grow(1 - bone, width)
     outer = (1 - bone) * grow(bone, width) * hand
-    inside, outside = ((soft * band).sum(dim=(1, 2, 3)) / band.sum(dim=(1, 2, 3)) for band in (inner, outer))
-    return inside / outside - 1
+    return masked_mean(soft, inner) / masked_mean(soft, outer) - 1
 
 
 def clipped_share(image: Image, mask: Image) -> PerItem:
     """Share of masked pixels at full white, whose absorbance is unknown."""
-    return ((image >= 1) * mask).sum(dim=(1, 2, 3)) / mask.sum(dim=(1, 2, 3))
+    return masked_mean((image >= 1).to(image.dtype), mask)
+
+
+def halo(image: Image, masks: Masks) -> PerItem:
+    """How much brighter the tissue is in the first 3 px (at 256) outside the bones than 9 to 12 px outside, relatively.
+
+    It measures how much of the bones' blurred edges their masks leave to the soft tissue. NaN where a band is empty.
+    """
+    bone, hand, unit = bones(masks), masks[:, :1], at_256(3.0, masks.shape[-1])
+    near = grow(bone, unit) - bone
+    far = grow(bone, 4 * unit) - grow(bone, 3 * unit)
+    return masked_mean(image, near * hand) / masked_mean(image, far * hand) - 1

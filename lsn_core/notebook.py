@@ -110,7 +110,7 @@ def _register_engine() -> None:
 
         def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
             command = [sys.executable, "-m", "ipykernel_launcher", "-f", os.path.realpath(self.connection_file)]
-            return command + (extra_arguments or [])
+            return [*command, "--log-level=CRITICAL", *(extra_arguments or [])]  # it logs how it was shut down
 
     class LsnEngine(NBClientEngine):
         @classmethod

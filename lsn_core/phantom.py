@@ -7,6 +7,7 @@ space, and depth is how far a point lies behind a joint surface.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,8 +18,8 @@ from lsn_core.joint import FINGERS, Joint
 from lsn_core.radiograph import compose, display
 
 FIELD_MM = 21.0  # a 140 px crop of 0.15 mm pixels
-CORTICAL, TRABECULAR, SOFT = 0.110, 0.026, 0.022  # absorbance per mm, set so that bone shows near 0.54, tissue near 0.30
-HEAD_MM = {"thumb": 15.0, "index": 14.5, "middle": 14.0, "ring": 12.5, "small": 11.5}  # width of the metacarpal head
+CORTICAL, TRABECULAR, SOFT = 0.110, 0.026, 0.022  # absorbance per mm: bone shows near 0.54, tissue near 0.30
+HEAD_MM = {"thumb": 15.0, "index": 14.5, "middle": 14.0, "ring": 12.5, "small": 11.5}  # metacarpal head's width
 JSW_MM, JSW_SD_MM = 1.75, 0.25  # healthy adults
 WAVES = 96  # cosines that make up a texture
 SHELL_MM, ROUNDING_MM = 0.45, 2.5  # cortex at the joint; depth over which a bone reaches its full thickness
@@ -76,7 +77,7 @@ class Bone:
 
 @dataclass(frozen=True)
 class Tissue:
-    """The soft tissue: a slab of slowly varying thickness that ends at the skin on one side of the finger, or beyond."""
+    """The soft tissue: a slab of slowly varying thickness that ends at the skin, inside the frame or beyond it."""
 
     thickness: float  # mm
     slope: tuple[float, float]  # relative change of thickness per mm, across and along
@@ -125,11 +126,13 @@ def draw_anatomy(seed: int, finger: str) -> Anatomy:
         radius * uniform(1.02, 1.12),
         random_texture(generator, 0.7, 2.4, 2.0),
     )
-    skin = math.copysign(uniform(9.5, 12.0) if finger in ("thumb", "small") else 40.0, uniform(-1, 1))
+    skin = math.copysign(uniform(9.5, 12.0) if finger in ("thumb", "small") else 40.0, uniform(-1.0, 1.0))
     slope = (uniform(-0.012, 0.012), uniform(0.0, 0.012))
     tissue = Tissue(uniform(14.5, 18.0), slope, skin, random_texture(generator, 0.1, 1.5, 1.0))
     jsw = JSW_MM + JSW_SD_MM * float(torch.randn((), generator=generator))
-    return Anatomy(lower, upper, tissue, (uniform(-0.8, 0.8), uniform(-0.8, 0.8)), math.radians(uniform(-8, 8)), jsw)
+    return Anatomy(
+        lower, upper, tissue, (uniform(-0.8, 0.8), uniform(-0.8, 0.8)), math.radians(uniform(-8.0, 8.0)), jsw
+    )
 
 
 @dataclass(frozen=True)
@@ -191,3 +194,8 @@ class Phantom:
         x, y = along[None, :] - self.anatomy.centre[0], along[:, None] - self.anatomy.centre[1]
         cos, sin = math.cos(self.anatomy.tilt), math.sin(self.anatomy.tilt)
         return x * cos - y * sin, x * sin + y * cos
+
+
+def phantoms(count: int, *, seed: int, size: int) -> Iterator[Joint]:
+    """`count` joints from seeds that follow one another, the fingers taking turns."""
+    return (Phantom(seed + k, FINGERS[k % len(FINGERS)], size).render() for k in range(count))

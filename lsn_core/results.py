@@ -1,5 +1,6 @@
 """Results that can be trusted later: summaries with intervals, `metrics.json` with provenance, and plain tables."""
 
+import json
 import math
 import platform
 import subprocess
@@ -11,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from lsn_core.files import InputError, read_json, write_json
+from lsn_core.files import InputError, read_bytes, read_json, write_json
 
 LIBRARIES = ("lsn-core", "torch", "torchvision", "numpy", "scipy", "segmentation-models-pytorch", "torchmetrics")
 RESAMPLES = 1000
+RECORDS = Path(__file__).parent.parent / "book" / "results"
 
 
 def summarise(values: Sequence[float], groups: Sequence[str], *, seed: int = 0) -> dict[str, float | int | None]:
@@ -98,9 +100,18 @@ def counts(rows: Sequence[Any]) -> str:
 
 
 def recorded(name: str) -> dict[str, Any]:
-    """The metrics and provenance of a full run that the project keeps in book/results. Raises `InputError`."""
-    folder = Path(__file__).parent.parent / "book" / "results"
-    if not (folder / f"{name}.json").is_file():
-        known = ", ".join(sorted(path.stem for path in folder.glob("*.json"))) or "none"
-        raise InputError(f"{folder / name}.json: no such recorded run; in this checkout there are {known}")
-    return read_json(folder / f"{name}.json")
+    """Metrics and provenance of a full run that the project keeps in book/results; `InputError` without such a run."""
+    return read_json(_record(f"{name}.json"))
+
+
+def recorded_log(name: str) -> list[dict[str, float]]:
+    """The log of a full run that the project keeps in book/results, one dict a step."""
+    return [json.loads(line) for line in read_bytes(_record(f"{name}.jsonl")).splitlines()]
+
+
+def _record(name: str) -> Path:
+    """A file of book/results."""
+    if not (RECORDS / name).is_file():
+        known = ", ".join(sorted(path.name for path in RECORDS.glob("*.json*"))) or "none"
+        raise InputError(f"{RECORDS / name}: no such recorded run; this checkout has {known}")
+    return RECORDS / name

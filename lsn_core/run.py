@@ -144,7 +144,9 @@ class _Trainer:
         def on_step(step: int, values: dict[str, float]) -> None:
             self.step = step
             if step % self.config.validate_every == 0:
-                values = values | {f"held_out_{k}": v for k, v in validate(self.players.networks.generator, watch).items()}
+                values = values | {
+                    f"held_out_{k}": v for k, v in validate(self.players.networks.generator, watch).items()
+                }
             log.write(json.dumps({"step": step, "minutes": round(self.minutes(), 4), **values}) + "\n")
             log.flush()
             bar.update()

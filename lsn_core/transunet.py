@@ -48,7 +48,11 @@ class Bottleneck(nn.Module):
         """Halves the map's sides."""
         super().__init__()
         self.body = nn.Sequential(
-            *_conv(inputs, outputs, 1), nn.ReLU(), *_conv(outputs, outputs, 3, stride=2), nn.ReLU(), *_conv(outputs, outputs, 1)
+            *_conv(inputs, outputs, 1),
+            nn.ReLU(),
+            *_conv(outputs, outputs, 3, stride=2),
+            nn.ReLU(),
+            *_conv(outputs, outputs, 1),
         )
         self.skip = nn.Sequential(*_conv(inputs, outputs, 1, stride=2))
 

@@ -72,3 +72,10 @@ def notebook(tmp_path, monkeypatch) -> Callable[..., Path]:
     """Make `source.ipynb` in an empty current folder from code cells."""
     monkeypatch.chdir(tmp_path)
     return lambda *cells: write_notebook(Path("source.ipynb"), *cells)
+
+
+def pytest_collection_modifyitems(items) -> None:
+    """Mark every test that opens a page."""
+    for item in items:
+        if "browser" in item.fixturenames:
+            item.add_marker("browser")

@@ -84,13 +84,13 @@ def test_success_removes_what_an_earlier_failure_left(notebook):
 @pytest.mark.parametrize("cells", [["1 + 1"], []], ids=["in the middle", "in the last cell"])
 def test_a_killed_kernel(notebook, cells):
     source = notebook("a = 1", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", *cells)
-    with pytest.raises(InputError, match="cell 2 raised DeadKernelError .*out of memory"):
+    with pytest.raises(InputError, match=r"cell 2 raised DeadKernelError .*out of memory"):
         run(source)
     assert left() == ["out.failed.ipynb"]
 
 
 def test_an_early_exit_is_no_success(notebook):
-    with pytest.raises(InputError, match="cell 2 raised RuntimeError .*ended before the last cell"):
+    with pytest.raises(InputError, match=r"cell 2 raised RuntimeError .*ended before the last cell"):
         run(notebook("a = 1", "import sys\nsys.exit()", "print('never')"))
     assert left() == ["out.failed.ipynb"]
 
@@ -119,7 +119,7 @@ def test_refused_before_anything_runs(notebook):
     source = notebook("a = 1")
     with pytest.raises(InputError, match="overwrite the notebook itself"):
         run_notebook(source, Path("../") / Path.cwd().name / "source.ipynb", progress=False)
-    with pytest.raises(InputError, match="ends in .ipynb"):
+    with pytest.raises(InputError, match=r"ends in .ipynb"):
         run_notebook(source, Path("out.html"), progress=False)
     with pytest.raises(InputError, match="does not declare; it declares a"):
         run(source, typo="1")
@@ -133,11 +133,11 @@ def test_refused_before_anything_runs(notebook):
 
 def test_a_profile_cannot_set_what_is_not_declared(notebook):
     Path("mine.yaml").write_text("notebooks: {source: {typo: 2}}")
-    with pytest.raises(InputError, match="mine.yaml sets 'typo'"):
+    with pytest.raises(InputError, match=r"mine.yaml sets 'typo'"):
         run_notebook(notebook("a = 1"), OUT, profile="mine.yaml", progress=False)
 
 
 def test_a_kernel_that_does_not_start(notebook, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/nonexistent/python")
-    with pytest.raises(InputError, match="source.ipynb: .*FileNotFoundError"):
+    with pytest.raises(InputError, match=r"source.ipynb: .*FileNotFoundError"):
         run(notebook("a = 1"))

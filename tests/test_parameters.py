@@ -82,9 +82,9 @@ def test_values_that_do_not_fit_are_refused(notebook, name, given):
 
 
 def test_unknown_names_are_refused_with_the_known_ones(notebook):
-    with pytest.raises(InputError, match="'sede'.*seed, fast, name"):
+    with pytest.raises(InputError, match=r"'sede'.*seed, fast, name"):
         fit_parameters(notebook(CELL), {"sede": "1"})
-    with pytest.raises(InputError, match="mine.yaml sets 'sede'"):
+    with pytest.raises(InputError, match=r"mine.yaml sets 'sede'"):
         fit_parameters(notebook(CELL), {"sede": 1}, origin="mine.yaml")
 
 
@@ -116,7 +116,7 @@ def test_cells_that_cannot_be_injected_into_are_refused(notebook, cell, told):
 def test_files_that_are_no_notebooks_are_refused(tmp_path, text):
     path = tmp_path / "x.ipynb"
     path.write_text(text)
-    with pytest.raises(InputError, match="x.ipynb"):
+    with pytest.raises(InputError, match=r"x.ipynb"):
         declared_parameters(path)
     with pytest.raises(InputError, match="no such file"):
         declared_parameters(tmp_path / "y.ipynb")

@@ -57,7 +57,7 @@ def test_odd_profiles_are_refused(tmp_path, text, told):
 
 
 def test_unknown_names_are_refused_with_the_known_ones(tmp_path):
-    with pytest.raises(InputError, match="'quik'.*laptop, paper, quick"):
+    with pytest.raises(InputError, match=r"'quik'.*laptop, paper, quick"):
         load_profile("quik")
     with pytest.raises(InputError, match="no such file"):
         load_profile(str(tmp_path / "absent.yaml"))
