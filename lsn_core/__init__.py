@@ -1,4 +1,4 @@
-"""Layer Separation Networks: a finger-joint radiograph as soft tissue and two bones, and back at any joint space width."""
+"""Layer Separation Networks: a finger-joint radiograph as soft tissue and two bones, and back at any width."""
 
 from importlib.metadata import version
 

@@ -18,7 +18,9 @@ app = typer.Typer(
     A first visit: "lsn phantom phantoms" draws joints whose truth is known, "lsn train runs/first --data phantoms
     --profile quick" learns to separate them, "lsn evaluate runs/first --data phantoms" measures it.
 
-    Data are a folder with a manifest.csv, the BLS-GAN release, or a packed file. Research only: not a medical device.""",
+    Data are a folder with a manifest.csv, the BLS-GAN release, or a packed file.
+
+    Research only: not a medical device.""",
 )
 data_app = typer.Typer(no_args_is_help=True, help="Check and pack data sets.")
 app.add_typer(data_app, name="data")

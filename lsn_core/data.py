@@ -28,6 +28,7 @@ COLUMNS = ("image", "lower", "upper", "joint", "finger", "side", "spacing_mm", "
 BLS_FINGERS = {"13": "thumb", "11": "index", "8": "middle", "5": "ring", "2": "small"}
 BLS_LISTS = {"all": "{}", "overlap": "overlap_{}", "nonoverlap": "nonoverlap_{}"}  # list name -> our split name
 PACK_FORMAT = "lsn-pack-1"
+PARTS = ("image", "lower", "upper")  # of a row: what is stored of each radiograph, in this order
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,8 @@ class Folder:
 
     def missing(self, row: Row) -> list[str]:
         """Paths that the row names and the folder does not have."""
-        return [
-            self.where(row, part) for part in ("image", "lower", "upper") if not Path(self.where(row, part)).is_file()
-        ]
+        files = [self.where(row, part) for part in PARTS]
+        return [file for file in files if not Path(file).is_file()]
 
 
 class Pack:
@@ -81,7 +81,7 @@ class Pack:
 
     def read(self, row: Row, part: str) -> bytes:
         """Encoded bytes of a row's "image", "lower" or "upper"."""
-        k = ("image", "lower", "upper").index(part)
+        k = PARTS.index(part)
         return self.bytes[self.spans[row.name][k] : self.spans[row.name][k + 1]].tobytes()
 
     def missing(self, row: Row) -> list[str]:
@@ -200,7 +200,7 @@ def _bls_row(entry: dict[str, str], splits: tuple[str, ...]) -> Row:
         raise InputError(f"{entry['image']}: folder code {code!r} is no finger; expected one of {list(BLS_FINGERS)}")
     return Row(
         name=f"{folder}/{Path(entry['image']).stem}",
-        **{part: entry[part] for part in ("image", "lower", "upper")},
+        **{part: entry[part] for part in PARTS},
         joint=folder,
         finger=BLS_FINGERS[code],
         side=folder.split("_")[-2],
@@ -232,7 +232,7 @@ def _manifest_row(root: Path, line: int, record: dict[str, str]) -> Row:
         raise InputError(f"{wrong} is not a number; give mm per pixel, or leave it empty") from None
     return Row(
         name=str(Path(value["image"]).with_suffix("")),
-        **{part: value[part] for part in ("image", "lower", "upper")},
+        **{part: value[part] for part in PARTS},
         joint=value["joint"] or str(Path(value["image"]).with_suffix("")),
         finger=value["finger"] or None,
         side=value["side"] or None,

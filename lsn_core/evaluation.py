@@ -73,7 +73,10 @@ def evaluate_run(run_dir: Path, data: str, split: str, out: Path) -> tuple[dict[
 
 
 def evaluate(separator: Separator, joints: Iterable[Joint]) -> dict[str, Any]:
-    """Separate every joint at the generator's own frame size; summaries over all and by finger, and each image's row."""
+    """Separate every joint at the generator's own frame size.
+
+    Returns summaries over all and by finger, and each image's row.
+    """
     rows, chunk = [], []
     for joint in joints:
         chunk.append(joint)

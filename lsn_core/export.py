@@ -1,6 +1,7 @@
 """Files for users: phantoms in the layout of one's own radiographs, and the layers of separated images."""
 
 import csv
+import glob
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,9 +71,8 @@ def separate_files(
 
 def beside(image: Path, part: str) -> Path:
     """The mask of a bone that lies beside an image, STEM_mask_lower.* or STEM_mask_upper.*."""
-    found = [
-        path for path in sorted(image.parent.glob(f"{image.stem}_mask_{part}.*")) if path.suffix.lower() in SUFFIXES
-    ]
+    candidates = sorted(image.parent.glob(f"{glob.escape(image.stem)}_mask_{part}.*"))
+    found = [path for path in candidates if path.suffix.lower() in SUFFIXES]
     if not found:
         missing = image.with_name(f"{image.stem}_mask_{part}.png")
         raise InputError(f"{missing}: no mask of the {part} bone; draw one there, or name it with --{part}")

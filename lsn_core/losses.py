@@ -41,7 +41,7 @@ def reconstruction(composed: Image, image: Image, masks: Masks) -> Scalar:
 
 
 def tissue_target(masks: Masks) -> Masks:
-    """What N_S should answer: soft tissue beside the bones, and each bone less their overlap, which is none of the three."""
+    """What N_S should answer: flesh beside the bones, and each bone less their overlap, which is none of the three."""
     both = overlap(masks)
     return torch.cat((masks[:, :1] * (1 - bones(masks)), masks[:, 1:2] - both, masks[:, 2:3] - both), dim=1)
 

@@ -63,7 +63,7 @@ def unet(inputs: int, outputs: int, *, encoder: str, widths: tuple[int, ...]) ->
 
 
 def _normalise_by_group(net: nn.Module) -> nn.Module:
-    """Put a group norm of at most 8 groups in the place of each batch norm, with the activation that timm hangs on it."""
+    """Put a group norm in the place of each batch norm, with the activation that timm hangs on it."""
     for parent in list(net.modules()):
         for name, child in parent.named_children():
             if isinstance(child, nn.BatchNorm2d):

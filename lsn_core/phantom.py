@@ -130,9 +130,8 @@ def draw_anatomy(seed: int, finger: str) -> Anatomy:
     slope = (uniform(-0.012, 0.012), uniform(0.0, 0.012))
     tissue = Tissue(uniform(14.5, 18.0), slope, skin, random_texture(generator, 0.1, 1.5, 1.0))
     jsw = JSW_MM + JSW_SD_MM * float(torch.randn((), generator=generator))
-    return Anatomy(
-        lower, upper, tissue, (uniform(-0.8, 0.8), uniform(-0.8, 0.8)), math.radians(uniform(-8.0, 8.0)), jsw
-    )
+    centre, tilt = (uniform(-0.8, 0.8), uniform(-0.8, 0.8)), math.radians(uniform(-8.0, 8.0))
+    return Anatomy(lower, upper, tissue, centre, tilt, jsw)
 
 
 @dataclass(frozen=True)

@@ -85,8 +85,9 @@ def write_metrics(path: Path, metrics: dict[str, Any], **known: Any) -> Path:
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Rows of text as aligned columns, the first row a header; the first column is left-aligned."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths))) for r in rows]
-    return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:]])
+    rule = ["-" * width for width in widths]
+    lines = [[row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in (rows[0], rule, *rows[1:])]
+    return "\n".join("  ".join(line) for line in lines)
 
 
 def counts(rows: Sequence[Any]) -> str:

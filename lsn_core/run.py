@@ -1,4 +1,4 @@
-"""A training run as a folder: config, log, checkpoint, weights, preview and metrics; interrupted and resumed at will."""
+"""A training run as a folder: config, log, checkpoint, weights, preview, metrics; interrupted and resumed at will."""
 
 import json
 import signal
@@ -101,10 +101,6 @@ def _stop_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-class _Stopped(Exception):
-    """The user asked to stop after a step."""
-
-
 class _Trainer:
     """The bookkeeping around one run's loop: log, progress, checkpoints, validation and the final files."""
 
@@ -127,34 +123,29 @@ class _Trainer:
     def go(self, learn: Batch, watch: Batch) -> bool:
         """Train, and write what a complete or an interrupted run leaves."""
         write_text(self.folder / LOG, "".join(self.lines))
-        try:
-            with _stop_signals() as caught, (self.folder / LOG).open("a") as log:
-                self._loop(learn, watch, log, caught)
-        except _Stopped:
-            self.save()
-            return False
+        with _stop_signals() as caught, (self.folder / LOG).open("a") as log:
+            self._loop(learn, watch, log, caught)
         self.save()
-        self.finish(watch)
-        return True
+        if not caught:
+            self.finish(watch)
+        return not caught
 
     def _loop(self, learn: Batch, watch: Batch, log: Any, caught: list[int]) -> None:
         """Run the steps; after each, log it, validate and save when due, and stop when asked to."""
         bar = tqdm(total=self.config.steps, initial=self.step, desc=self.folder.name, unit="step")
 
-        def on_step(step: int, values: dict[str, float]) -> None:
+        def on_step(step: int, values: dict[str, float]) -> bool:
             self.step = step
             if step % self.config.validate_every == 0:
-                values = values | {
-                    f"held_out_{k}": v for k, v in validate(self.players.networks.generator, watch).items()
-                }
+                scores = validate(self.players.networks.generator, watch)
+                values = values | {f"held_out_{name}": score for name, score in scores.items()}
             log.write(json.dumps({"step": step, "minutes": round(self.minutes(), 4), **values}) + "\n")
             log.flush()
             bar.update()
             bar.set_postfix({k: f"{v:.3g}" for k, v in values.items() if k in ("supervision", "softness", "anchor")})
             if time.monotonic() - self.saved > 60 * self.config.checkpoint_every:
                 self.save()
-            if caught:
-                raise _Stopped
+            return bool(caught)
 
         with bar:
             random = {"start": self.step, "spent": self.spent}

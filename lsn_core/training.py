@@ -21,7 +21,7 @@ from lsn_core.networks import NETWORKS, Networks
 from lsn_core.radiograph import Shift, compose, move_bones
 from lsn_core.shapes import Image, Layers, Masks
 
-Report = Callable[[int, dict[str, float]], None]
+Report = Callable[[int, dict[str, float]], bool | None]  # hears of each step; True stops the training
 
 
 @dataclass(frozen=True)
@@ -182,15 +182,15 @@ def train(
 ) -> int:
     """Run steps from `start` until the steps or the minutes are used up; return the next step.
 
-    `spent` is minutes used before `start`. `on_step(step, values)` hears of each; it may raise to stop.
+    `spent` is minutes used before `start`. `on_step(step, values)` hears of each step, and stops after it with True.
     """
     thaw(players.networks.generator)
     began, step = time.monotonic(), start
     while step < config.steps and not (config.minutes and spent + (time.monotonic() - began) / 60 >= config.minutes):
         values = train_step(fabric, players, data, config, step)
         step += 1
-        if on_step:
-            on_step(step, values)
+        if on_step and on_step(step, values):
+            break
     return step
 
 
