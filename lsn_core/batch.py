@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool
 from torch import Tensor
 
+from lsn_core.files import InputError
 from lsn_core.joint import Joint
 from lsn_core.masks import at_256, bones, dilate
 from lsn_core.pseudo import harmonic_fill
@@ -58,11 +59,17 @@ def _scaled(planes: Tensor, size: int) -> Tensor:
 
 
 def stack(joints: Iterable[Joint], *, size: int, dilate_px: float) -> Batch:
-    """Decode joints into one batch at `size` px; `dilate_px` widens the masks, in px of a 256 px frame."""
+    """Joints as one batch at `size` px; `dilate_px` widens the masks, in px of a 256 px frame.
+
+    Raises `InputError` where the widened bones leave no soft tissue to fill them from.
+    """
     resized = [resize(joint, size) for joint in joints]
     image = torch.stack([joint.image for joint in resized])
     drawn = torch.stack([joint.masks for joint in resized])
     wide = dilate(drawn, at_256(dilate_px, size))
+    for joint, union in zip(resized, bones(wide), strict=True):
+        if union.all():
+            raise InputError(f"{joint.name}: the bones cover the whole frame; crop with soft tissue beside them")
     return Batch(image, drawn.bool(), wide.bool(), soft_fill(image, wide))
 
 

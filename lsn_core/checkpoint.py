@@ -59,12 +59,19 @@ def load_checkpoint(path: Path, modules: dict[str, nn.Module], optimizers: dict[
 
 
 def _load_optimizer(optimizer: Optimizer, slots: dict[str, Tensor], groups: list[dict[str, Any]]) -> None:
-    """Put the slots ("index/name") back into an optimiser's state."""
+    """Put the slots ("index/name") back into an optimiser's state, laid out in memory as their parameters are.
+
+    A fused optimiser runs over parameters, gradients and slots side by side in the order of memory.
+    """
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in slots.items():
         index, slot = key.split("/")
         state.setdefault(int(index), {})[slot] = value
     optimizer.load_state_dict({"state": state, "param_groups": groups})
+    for parameter, slots_of in optimizer.state.items():
+        for slot, value in slots_of.items():
+            if value.shape == parameter.shape:
+                slots_of[slot] = torch.empty_like(parameter).copy_(value)
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -76,9 +83,12 @@ def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """All tensors of a checkpoint, and its header's texts."""
     try:
         with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
+            tensors, header = {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: the checkpoint cannot be read ({error}); delete it and train again") from error
+    if not {"header", "groups"} <= header.keys():
+        raise InputError(f"{path}: not a checkpoint of this package; delete it and train again")
+    return tensors, header
 
 
 def _text(**values: Any) -> dict[str, str]:

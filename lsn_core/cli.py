@@ -1,5 +1,6 @@
 """`lsn`: thin commands over the package. What is wrong with the input is one sentence on stderr and exit code 1."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -88,7 +89,7 @@ def train(
 
     config = make_config((f"profile {profile}", load_profile(profile)["train"]), ("--set", pairs(settings or [])))
     done = train_run(run_dir, data, config, profile=profile, resume=resume)
-    again = f"lsn train {run_dir} --data {data} --resume"
+    again = shlex.join(["lsn", "train", str(run_dir), "--data", data, "--resume"])
     typer.echo(f"{run_dir}: trained; measure it with 'lsn evaluate'" if done else f"stopped and saved; go on: {again}")
 
 
@@ -164,3 +165,7 @@ def main() -> None:
         sys.exit(f"error: {error}")
     except FloatingPointError as error:
         sys.exit(f"error: the training broke down at {error}; lower the learning rates with --set lr_generator=1e-4")
+
+
+if __name__ == "__main__":
+    main()

@@ -7,6 +7,8 @@ import csv
 import hashlib
 import io
 import json
+import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -185,9 +187,10 @@ def _bls_rows(root: Path) -> list[Row]:
 
 def _bls_list(path: Path) -> list[dict[str, str]]:
     """One K1 list: JSON records that name an image and its two masks."""
-    entries = read_json(path)
-    for entry in entries if isinstance(entries, list) else [entries]:
-        if not (isinstance(entry, dict) and {"image", "lower", "upper"} <= entry.keys()):
+    content = read_json(path)
+    entries = content if isinstance(content, list) else [content]
+    for entry in entries:
+        if not (isinstance(entry, dict) and all(isinstance(entry.get(part), str) for part in PARTS)):
             raise InputError(f"{path}: the record {str(entry)[:60]!r} lacks image, lower or upper; restore the list")
     return entries
 
@@ -195,7 +198,7 @@ def _bls_list(path: Path) -> list[dict[str, str]]:
 def _bls_row(entry: dict[str, str], splits: tuple[str, ...]) -> Row:
     """`Dataset_cases_anonymization/00259_L_13/<id>.jpg`: joint 00259, left, thumb."""
     folder = Path(entry["image"]).parent.name
-    code = folder.split("_")[-1]
+    side, code = f"_{folder}".split("_")[-2:]
     if code not in BLS_FINGERS:
         raise InputError(f"{entry['image']}: folder code {code!r} is no finger; expected one of {list(BLS_FINGERS)}")
     return Row(
@@ -203,7 +206,7 @@ def _bls_row(entry: dict[str, str], splits: tuple[str, ...]) -> Row:
         **{part: entry[part] for part in PARTS},
         joint=folder,
         finger=BLS_FINGERS[code],
-        side=folder.split("_")[-2],
+        side=side or None,
         spacing_mm=FIELD_MM / 256,
         splits=splits,
     )
@@ -212,24 +215,34 @@ def _bls_row(entry: dict[str, str], splits: tuple[str, ...]) -> Row:
 def _manifest_rows(root: Path) -> list[Row]:
     """Rows of a manifest.csv: image,lower,upper are needed; joint, finger, side, spacing_mm and split may be empty."""
     text = read_bytes(root / MANIFEST).decode("utf-8-sig", errors="replace")
-    reader = csv.DictReader(io.StringIO(text))
+    reader = csv.DictReader(io.StringIO(text, newline=""))
     lacking = [column for column in COLUMNS[:3] if column not in (reader.fieldnames or ())]
     if lacking:
         raise InputError(f"{root / MANIFEST}: no column {', '.join(lacking)}; the header is {','.join(COLUMNS)}")
-    return [_manifest_row(root, line, record) for line, record in enumerate(reader, start=2)]
+    rows = [_manifest_row(root, reader.line_num, record) for record in reader]
+    names = Counter(row.name for row in rows)
+    if names and max(names.values()) > 1:
+        twice = names.most_common(1)[0][0]
+        raise InputError(f"{root / MANIFEST}: two images are called {twice}; rename one, or remove its line")
+    return rows
 
 
 def _manifest_row(root: Path, line: int, record: dict[str, str]) -> Row:
     """One line of a manifest; empty cells are unknown, an empty split is "test"."""
     value = {column: (record.get(column) or "").strip() for column in COLUMNS}
+    where = f"{root / MANIFEST} line {line}"
+    if not all(value[part] for part in PARTS):
+        raise InputError(f"{where}: {', '.join(PARTS)} are not all given; name three files, or remove the line")
     if value["finger"] and value["finger"] not in FINGERS:
-        wrong = f"{root / MANIFEST} line {line}: finger {value['finger']!r}"
-        raise InputError(f"{wrong} is unknown; use one of {', '.join(FINGERS)}, or leave it empty")
+        unknown = f"{where}: finger {value['finger']!r} is unknown"
+        raise InputError(f"{unknown}; use one of {', '.join(FINGERS)}, or leave it empty")
     try:
         spacing = float(value["spacing_mm"]) if value["spacing_mm"] else None
     except ValueError:
-        wrong = f"{root / MANIFEST} line {line}: spacing_mm {value['spacing_mm']!r}"
-        raise InputError(f"{wrong} is not a number; give mm per pixel, or leave it empty") from None
+        spacing = math.nan
+    if spacing is not None and not 0 < spacing < math.inf:
+        wrong = f"{where}: spacing_mm {value['spacing_mm']!r} is not a positive number"
+        raise InputError(f"{wrong}; give mm per pixel, or leave it empty")
     return Row(
         name=str(Path(value["image"]).with_suffix("")),
         **{part: value[part] for part in PARTS},

@@ -1,5 +1,7 @@
 """Evaluation of a trained generator on a data set: the paper's Table 1, and whether bone is left in the soft tissue."""
 
+import csv
+import io
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -67,8 +69,11 @@ def evaluate_run(run_dir: Path, data: str, split: str, out: Path) -> tuple[dict[
     results = evaluate(separator, tqdm(dataset, desc=f"evaluating on {split}", unit="image"))
     known = {"data": dataset.fingerprint(), "split": split, "run": Path(run_dir).name, "recipe": vars(separator.recipe)}
     images = results.pop("images")
-    lines = [",".join(images[0]), *(",".join(str(value) for value in image.values()) for image in images)]
-    write_text(out.with_suffix(".csv"), "\n".join(lines) + "\n")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=images[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(images)
+    write_text(out.with_suffix(".csv"), text.getvalue())
     return results, write_metrics(out, results, kind="evaluation", **known)
 
 

@@ -1,6 +1,7 @@
 """Figures: one function each, tensors in, a matplotlib `Figure` out; nothing is shown or saved here."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -55,7 +56,8 @@ def curves(
     """Lines over one x axis, told apart by colour and dash; NaN leaves a gap."""
     figure = Figure(figsize=(6.4, 3.4), layout="constrained")
     axis = figure.subplots()
-    for (name, y), colour, style in zip(series.items(), COLOURS, STYLES, strict=False):
+    for k, (name, y) in enumerate(series.items()):
+        colour, style = COLOURS[k % 7], STYLES[(k + k // 7) % 7]  # no two alike among 49
         axis.plot(x, y, color=colour, linestyle=style, marker="o" if markers else None, markersize=3.5, label=name)
     _finish(axis, x_label, y_label, legend=len(series) > 1)
     return figure
@@ -64,12 +66,15 @@ def curves(
 def training_curves(log: Sequence[Mapping[str, float]], terms: Sequence[str], *, smooth: int = 10) -> Figure:
     """One small panel for each logged term over steps: raw values faint, their running mean strong."""
     figure = Figure(figsize=(2.9 * len(terms), 2.6), layout="constrained")
-    for axis, term, colour in zip(figure.subplots(1, len(terms), squeeze=False)[0], terms, COLOURS, strict=False):
+    for axis, term, colour in zip(
+        figure.subplots(1, len(terms), squeeze=False)[0], terms, cycle(COLOURS), strict=False
+    ):
         rows = [(row["step"], row[term]) for row in log if term in row]
         steps, values = np.array(rows, dtype=float).reshape(-1, 2).T
-        axis.plot(steps, values, color=colour, alpha=0.3)
-        span = min(smooth, len(values))
-        axis.plot(steps[span - 1 :], np.convolve(values, np.ones(span) / max(span, 1), "valid"), color=colour)
+        span = max(1, min(smooth, len(values) // 5))  # a handful of values is drawn as it is
+        axis.plot(steps, values, color=colour, alpha=0.3 if span > 1 else 1.0)
+        if span > 1:
+            axis.plot(steps[span - 1 :], np.convolve(values, np.ones(span) / span, "valid"), color=colour)
         axis.set_title(term.replace("_", " "), fontsize=10)
         _finish(axis, "step", "", legend=False)
     return figure

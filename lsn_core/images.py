@@ -42,9 +42,9 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
 def decode_mask(data: bytes, name: str) -> np.ndarray:
     """Decode a mask to bool (h, w): above half of its largest value. Raises `InputError` for an empty or full one."""
     pixels = _pixels(data, name)
-    if not np.any(pixels):
-        raise InputError(f"{name}: the mask is all black; draw the bone in white, or take the joint off the list")
     mask = pixels > pixels.max() / 2
+    if not mask.any():
+        raise InputError(f"{name}: the mask is all black; draw the bone in white, or take the joint off the list")
     if mask.all():
         raise InputError(f"{name}: the mask covers the whole frame; draw only the bone in white")
     return mask
@@ -57,7 +57,7 @@ def _pixels(data: bytes, name: str) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
-            grey = image if image.mode in ("1", "L", "I;16", "I;16B", "F") else _grey(image)
+            grey = image if image.mode in ("1", "L", "I;16", "I;16B", "F") else _grey(image, name)
             return np.asarray(grey)
     except UnidentifiedImageError:
         known = ", ".join(SUFFIXES)
@@ -66,21 +66,24 @@ def _pixels(data: bytes, name: str) -> np.ndarray:
         raise InputError(f"{name}: the image is damaged ({error}); copy it again from its source") from error
 
 
-def _grey(image: Image.Image) -> Image.Image:
+def _grey(image: Image.Image, name: str) -> Image.Image:
     """Colour to 8-bit grey; 16 bits kept in a 32-bit mode become 16-bit again."""
-    if image.mode == "I":
-        return Image.fromarray(np.asarray(image).astype(np.uint16))
-    return image.convert("L")
+    if image.mode != "I":
+        return image.convert("L")
+    low, high = image.getextrema()
+    if low < 0 or high > 65535:
+        raise InputError(f"{name}: integers run from {low} to {high}; export the image with 8 or 16 bits a pixel")
+    return Image.fromarray(np.asarray(image).astype(np.uint16))
 
 
 def _npy(data: bytes, name: str) -> np.ndarray:
     """A numeric array (h, w), or (1, h, w) as this package's own images are."""
     try:
-        pixels = np.load(io.BytesIO(data), allow_pickle=False)
+        pixels = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise InputError(f"{name}: not a numeric .npy array ({error}); save it with numpy.save") from error
     pixels = pixels[0] if pixels.ndim == 3 and len(pixels) == 1 else pixels
-    if pixels.ndim != 2 or pixels.dtype.kind not in "buf":
+    if pixels.ndim != 2 or not pixels.size or pixels.dtype.kind not in "buf":
         shape = f"{pixels.dtype} array of shape {pixels.shape}"
         raise InputError(f"{name}: holds a {shape}; save one image (h, w) as float32, uint8 or uint16")
     return pixels

@@ -13,7 +13,7 @@ from lsn_core.shapes import Image, Logits, Masks, Scalar
 FLOOR = 1e-12  # mean squares below this are taken as this, where the root's slope would be infinite
 
 
-def masked_mean(values: Logits, mask: Logits) -> Scalar:
+def masked_mean(values: Logits, mask: Image) -> Scalar:
     """Mean of (b, c, h, w) values where the mask is 1, per image, then over the images with any; 0 without any."""
     mask = mask.expand_as(values)
     pixels = mask.sum(dim=(1, 2, 3))
@@ -21,7 +21,7 @@ def masked_mean(values: Logits, mask: Logits) -> Scalar:
     return means.sum() / (pixels > 0).sum().clamp_min(1)
 
 
-def masked_rmse(predicted: Logits, target: Logits, mask: Logits) -> Scalar:
+def masked_rmse(predicted: Logits, target: Logits, mask: Image) -> Scalar:
     """Root mean square error where the mask is 1, per image, then over the images with any."""
     mask = mask.expand_as(predicted)
     pixels = mask.sum(dim=(1, 2, 3))
@@ -30,7 +30,7 @@ def masked_rmse(predicted: Logits, target: Logits, mask: Logits) -> Scalar:
     return (squares.clamp_min(FLOOR).sqrt() * seen).sum() / seen.sum().clamp_min(1)
 
 
-def masked_bce(logits: Logits, target: Logits, mask: Logits) -> Scalar:
+def masked_bce(logits: Logits, target: Logits, mask: Image) -> Scalar:
     """Binary cross-entropy where the mask is 1, in nats."""
     return masked_mean(F.binary_cross_entropy_with_logits(logits, target, reduction="none"), mask)
 
@@ -78,7 +78,7 @@ def soft_tissue_bounded(logits: Logits, masks: Masks) -> Scalar:
     return masked_mean(cross - entropy, hand)
 
 
-def harmonic_anchor(soft: Image, fill: Image, masks: Masks, *, smoothing: int = 5) -> Scalar:
+def harmonic_anchor(soft: Image, fill: Image, masks: Masks, *, smoothing: int = 3) -> Scalar:
     """RMSE under the bones between the smoothed soft-tissue layer and the harmonic fill.
 
     It pins what the other terms leave open, how much of a bone pixel is soft tissue; detail finer than `smoothing` px

@@ -72,6 +72,26 @@ def _normalise_by_group(net: nn.Module) -> nn.Module:
     return net
 
 
+class Refined(nn.Module):
+    """A U-Net with its input beside its last map. Its encoder starts at half the frame's sides, which loses the
+    trabeculae: without this their texture is shared out among the layers instead of going to the bone.
+    """
+
+    def __init__(self, net: nn.Module, inputs: int, maps: int, outputs: int) -> None:
+        """`net` gives `maps` channels from `inputs`."""
+        super().__init__()
+        self.net = net
+        self.finest = nn.Sequential(
+            nn.Conv2d(maps + inputs, 16, 3, padding=1, padding_mode="replicate"),
+            nn.SiLU(),
+            nn.Conv2d(16, outputs, 3, padding=1, padding_mode="replicate"),
+        )
+
+    def forward(self, x: Tensor) -> Logits:
+        """(b, inputs, h, w) to (b, outputs, h, w)."""
+        return self.finest(torch.cat((self.net(x), x), dim=1))
+
+
 class Generator(nn.Module):
     """G: a radiograph and its masks to its three layers (Eq. 1)."""
 
@@ -94,14 +114,14 @@ class Generator(nn.Module):
 class Networks:
     """The three players of Algorithm 1."""
 
-    generator: Generator
+    generator: nn.Module  # G: a `Generator`, or what a training wraps around one
     segmenter: nn.Module  # N_S (Eq. 2): image to logits of soft tissue, lower and upper bone
     discriminator: nn.Module  # N_D (Eq. 3): soft-tissue layer to the logit of bone
 
 
 def compact_networks(head: str, size: int) -> Networks:
     """Networks for a laptop's CPU, any `size` that 32 divides: 1.6 M parameters, and two critics of 0.5 M."""
-    backbone = unet(4, 3, encoder="tu-resnet10t", widths=(64, 32, 24, 16))
+    backbone = Refined(unet(4, 16, encoder="tu-resnet10t", widths=(64, 32, 24, 16)), 4, 16, 3)
     segmenter, discriminator = (unet(1, n, encoder="tu-lcnet_050", widths=(48, 32, 24, 16, 8)) for n in (3, 1))
     return Networks(Generator(backbone, HEADS[head]), segmenter, discriminator)
 

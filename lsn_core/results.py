@@ -105,7 +105,7 @@ def recorded(name: str) -> dict[str, Any]:
     return read_json(_record(f"{name}.json"))
 
 
-def recorded_log(name: str) -> list[dict[str, float]]:
+def recorded_log(name: str) -> list[dict[str, float | int]]:
     """The log of a full run that the project keeps in book/results, one dict a step."""
     return [json.loads(line) for line in read_bytes(_record(f"{name}.jsonl")).splitlines()]
 

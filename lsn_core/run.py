@@ -17,7 +17,7 @@ from lsn_core.batch import Batch, concatenate, stack
 from lsn_core.checkpoint import load_checkpoint, read_header, save_checkpoint
 from lsn_core.config import Config
 from lsn_core.data import JointDataset, open_dataset
-from lsn_core.files import InputError, atomic, write_json, write_text
+from lsn_core.files import InputError, atomic, write_json, write_text, writing
 from lsn_core.networks import Recipe, save_generator
 from lsn_core.results import commit, write_metrics
 from lsn_core.training import Players, precision, set_up, train, validate
@@ -32,7 +32,7 @@ def held_out(dataset: JointDataset, share: float) -> tuple[JointDataset, JointDa
     """
     joints = sorted({row.joint for row in dataset.rows})
     order = torch.randperm(len(joints), generator=torch.Generator().manual_seed(0)).tolist()
-    watched = {joints[i] for i in order[: max(1, round(share * len(joints)))]}
+    watched = {joints[i] for i in order[: min(max(1, round(share * len(joints))), len(joints) - 1)]}
     if share == 0 or len(joints) == 1:
         return dataset, dataset
     return dataset.subset(set(joints) - watched), dataset.subset(watched)
@@ -123,7 +123,7 @@ class _Trainer:
     def go(self, learn: Batch, watch: Batch) -> bool:
         """Train, and write what a complete or an interrupted run leaves."""
         write_text(self.folder / LOG, "".join(self.lines))
-        with _stop_signals() as caught, (self.folder / LOG).open("a") as log:
+        with writing(self.folder / LOG), _stop_signals() as caught, (self.folder / LOG).open("a") as log:
             self._loop(learn, watch, log, caught)
         self.save()
         if not caught:

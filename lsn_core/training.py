@@ -3,6 +3,7 @@
 The caller owns the device, the seed and the files: `Fabric` says where to run, and steps are reported, not printed.
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -196,13 +197,14 @@ def train(
 
 @torch.no_grad()
 def validate(generator: nn.Module, data: Batch, *, chunk: int = 32) -> dict[str, float]:
-    """PSNR in the hand and absolute shadow contrast, means over held-out images."""
+    """PSNR in the hand and absolute shadow contrast, means over held-out images; without one that no image has."""
     trained = generator.training
     generator.eval()
     batches = [data.take(slice(i, i + chunk)) for i in range(0, len(data), chunk)]
     rows = [_score(generator(batch.image, batch.masks), batch) for batch in batches]
     generator.train(trained)
-    return {name: float(torch.cat([row[name] for row in rows]).nanmean()) for name in rows[0]}
+    means = {name: float(torch.cat([row[name] for row in rows]).nanmean()) for name in rows[0]}
+    return {name: mean for name, mean in means.items() if math.isfinite(mean)}
 
 
 def _score(layers: Layers, batch: Batch) -> dict[str, Tensor]:

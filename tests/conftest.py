@@ -2,10 +2,16 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("few", max_examples=20, derandomize=True, deadline=None, database=None)
+settings.load_profile("few")
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER_ARGS = (
@@ -74,8 +80,63 @@ def notebook(tmp_path, monkeypatch) -> Callable[..., Path]:
     return lambda *cells: write_notebook(Path("source.ipynb"), *cells)
 
 
+@pytest.fixture(scope="session")
+def bls_gan() -> Path:
+    """The BLS-GAN radiographs, which are never part of the project; skipped where they are not."""
+    places = [os.environ.get("LSN_DATA"), Path(__file__).parents[2] / "shared" / "data" / "bls_gan"]
+    found = [Path(place) for place in places if place and Path(place).is_dir()]
+    return found[0] if found else pytest.skip("no BLS-GAN radiographs at $LSN_DATA or ../shared/data/bls_gan")
+
+
+@pytest.fixture(scope="session")
+def phantom_folder(tmp_path_factory) -> Path:
+    """Ten phantoms of 64 px in the layout of one's own radiographs: eight to train on, two to test."""
+    from lsn_core.export import write_phantoms
+
+    return write_phantoms(tmp_path_factory.mktemp("phantoms"), count=10, size=64, seed=0).parent
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, phantom_folder) -> Path:
+    """The folder of a complete run of two steps at 64 px, partition head."""
+    from lsn_core.config import Config
+    from lsn_core.run import train_run
+
+    folder = tmp_path_factory.mktemp("runs") / "trained"
+    config = Config(networks="compact", head="partition", size=64, steps=2, batch=2, precision="32-true")
+    assert train_run(folder, str(phantom_folder), config, profile="test")
+    return folder
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a command said, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def lsn(capsys, monkeypatch) -> Callable[..., Told]:
+    """Run an `lsn` command in this process, as its entry point does."""
+    from lsn_core.cli import main
+
+    def call(*words: object) -> Told:
+        monkeypatch.setattr(sys, "argv", ["lsn", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        said, code = capsys.readouterr(), end.value.code
+        if isinstance(code, str):  # what sys.exit does with a text
+            return Told(1, said.out, f"{said.err}{code}\n")
+        return Told(code or 0, said.out, said.err)
+
+    return call
+
+
 def pytest_collection_modifyitems(items) -> None:
-    """Mark every test that opens a page."""
+    """Mark every test that opens a page, and every test on real radiographs."""
     for item in items:
-        if "browser" in item.fixturenames:
-            item.add_marker("browser")
+        for fixture, marker in (("browser", "browser"), ("bls_gan", "real")):
+            if fixture in item.fixturenames:
+                item.add_marker(marker)

@@ -16,7 +16,6 @@ from lsn_core.book import build_book, stage, stamp, toc_files, toc_notebooks
 from lsn_core.files import InputError
 
 ROOT = Path(__file__).parents[1]
-SITE = ROOT / "build/_build/html"
 TOC = "format: jb-book\nroot: book/index\nparts:\n  - caption: One\n    chapters:\n      - file: notebooks/01_a\n"
 PAGE = "# The book\n\nA formula, $a^2$, and [a chapter](../notebooks/01_a.ipynb).\n"
 PLOT = """from lsn_core.explorer import show_explorer
@@ -263,13 +262,3 @@ def test_front_page_leads_to_the_book(page, site):
     page.goto((site / "index.html").as_uri())
     page.wait_for_url("**/book/index.html")
     assert "The book" in page.inner_text("h1")
-
-
-@pytest.mark.skipif(not (SITE / "index.html").exists(), reason="the book is not built here; run `lsn book` first")
-@pytest.mark.parametrize("way", ["disk", "web"])
-def test_the_built_book(page, way):
-    if way == "disk":
-        return crawl(page, SITE, SITE.as_uri())
-    with served(SITE) as server:
-        crawl(page, SITE, f"http://127.0.0.1:{server.server_port}")
-        server.shutdown()

@@ -1,0 +1,126 @@
+"""The chapters: what every notebook must have and must not have, and what the quick run of each must find."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SPOKEN = ("print(", "show_explorer(")  # last lines whose output is text or a page's own figure
+
+
+def cells(path: Path, kind: str) -> list[dict]:
+    return [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == kind]
+
+
+def source(cell: dict) -> str:
+    return "".join(cell["source"])
+
+
+def tags(cell: dict) -> list[str]:
+    return cell["metadata"].get("tags", [])
+
+
+@pytest.fixture(params=CHAPTERS, ids=lambda path: path.stem)
+def chapter(request) -> Path:
+    return request.param
+
+
+def test_there_are_chapters():
+    assert len(CHAPTERS) >= 2
+
+
+def test_sources_carry_no_outputs(chapter):
+    assert all(not cell["outputs"] and cell["execution_count"] is None for cell in cells(chapter, "code"))
+
+
+def test_one_parameters_cell_of_annotated_literals(chapter):
+    tagged = [cell for cell in cells(chapter, "code") if "parameters" in tags(cell)]
+    assert len(tagged) == 1
+    lines = source(tagged[0]).splitlines()
+    assert len(lines) <= 10
+    assert all(re.search(r"  # \w", line) for line in lines), "each parameter says its unit and meaning"
+    body = ast.parse(source(tagged[0])).body
+    assert all(isinstance(statement, ast.AnnAssign) for statement in body)
+    assert {"seed", "out_dir", "data_dir"} <= {statement.target.id for statement in body}
+
+
+def test_code_is_thin(chapter):
+    for cell in cells(chapter, "code"):
+        text = "\n".join(line for line in source(cell).splitlines() if not line.startswith("%"))
+        assert len(source(cell).splitlines()) <= 20, source(cell)
+        nodes = list(ast.walk(ast.parse(text)))
+        assert not any(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in nodes), source(cell)
+
+
+def test_prose_leads_and_there_is_an_exercise_a_recap_and_one_title(chapter):
+    prose = [source(cell) for cell in cells(chapter, "markdown")]
+    assert prose[0].startswith("# ")
+    assert sum(line.startswith("# ") for text in prose for line in text.splitlines()) == 1
+    whole = "\n".join(prose)
+    for needed in (
+        "**You will learn**",
+        "Before you start",
+        "**Time**",
+        "```{exercise}",
+        ":class: dropdown",
+        "## Recap",
+    ):
+        assert needed in whole, needed
+
+
+def test_every_figure_has_a_caption_a_name_and_an_alternative_text(chapter):
+    figures = re.compile(r"^(layers_figure|image_row|curves|training_curves|show_explorer)\(", re.MULTILINE)
+    for cell in cells(chapter, "code"):
+        if figures.search(source(cell)):
+            shown = cell["metadata"]["mystnb"]
+            assert len(shown["figure"]["caption"]) > 20 and shown["figure"]["name"].startswith("fig-")
+            assert len(shown["image"]["alt"]) > 20
+
+
+def test_the_last_cell_writes_the_metrics(chapter):
+    assert "metrics.json" in source(cells(chapter, "code")[-1])
+
+
+@pytest.fixture(scope="session")
+def book() -> Path:
+    """The book of the quick profile, built as a reader would; at once where nothing changed."""
+    command = [sys.executable, "-m", "lsn_core.cli", "book", "--profile", "quick"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return ROOT / "build"
+
+
+def found(book: Path, chapter: str) -> dict:
+    return json.loads((book / "runs" / chapter / "metrics.json").read_text())["metrics"]
+
+
+def test_quick_imaging_principles(book):
+    metrics = found(book, "01_imaging_principles")
+    assert metrics["adjusted_psnr_db"] > 45, "a joint moved by Eq. 13 is the joint drawn at the new width"
+    assert metrics["recomposed_psnr_db"] > 120, "the shipped layers compose to the picture"
+    assert abs(metrics["shadow_contrast"]) < 0.2, "the shipped network leaves less than a third of the bones' contrast"
+
+
+def test_quick_training_learns(book):
+    metrics = found(book, "04_two_stage_training")
+    assert metrics["after"]["shadow"] < 0.8 * metrics["before"]["shadow"], "a minute of play takes the shadow down"
+    assert metrics["after"]["psnr_db"] > 120, "and reconstruction stays exact"
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("way", ["from disk", "over http"])
+def test_the_built_book(book, page, way):
+    from test_book import crawl, served
+
+    site = book / "_build" / "html"
+    if way == "from disk":
+        return crawl(page, site, site.as_uri())
+    with served(site) as server:
+        crawl(page, site, f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()

@@ -1,0 +1,224 @@
+"""The command line: help for everything, and for each bad input one sentence that says what to do about it."""
+
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+from test_data import ROWS, WRONG_FILES, WRONG_LISTS, own_folder, rename
+
+from lsn_core.cli import app
+from lsn_core.images import read_image
+
+COMMANDS = ("phantom", "data check", "data pack", "train", "evaluate", "separate", "run", "book")
+LSN = [sys.executable, "-c", "from lsn_core.cli import main; main()"]
+
+
+def listing(folder: Path) -> dict[str, bytes]:
+    """All files below a folder, with what they hold."""
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def refused(told, *parts: str) -> None:
+    """One sentence on stderr that holds these parts, and exit code 1."""
+    errors = [line for line in re.split(r"[\n\r]", told.err) if line.startswith("error: ")]
+    assert told.code == 1 and len(errors) == 1 and told.err.endswith(errors[0] + "\n"), told
+    assert "Traceback" not in told.err and all(re.search(part, errors[0]) for part in parts), errors[0]
+
+
+@pytest.fixture(name="own")
+def _own(tmp_path) -> Path:
+    """A small data set of one's own, made to be damaged."""
+    return own_folder(tmp_path / "own", ROWS)
+
+
+# --- help ------------------------------------------------------------------------------------------------------------
+
+
+def commands(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """All commands below a group, by the words that call them."""
+    for name, command in group.commands.items():
+        below = hasattr(command, "commands")
+        yield from commands(command, f"{name} ") if below else [(prefix + name, command)]
+
+
+def test_every_command_and_all_its_words_have_help(lsn):
+    found = dict(commands(typer.main.get_command(app)))
+    assert sorted(found) == sorted(COMMANDS)
+    for words, command in found.items():
+        told = lsn(*words.split(), "--help")
+        shown = " ".join(told.out.split())
+        assert told.code == 0 and not told.err and re.match(rf"Usage: .*lsn {words} ", shown)
+        for text in (command.help, *(parameter.help for parameter in command.params)):
+            assert len(text.split()) > 2 and " ".join(text.split()) in shown
+
+
+def test_help_reads_like_a_manual(lsn):
+    for words, names in (((), COMMANDS), (("data",), ["data check", "data pack"])):
+        listed = lsn(*words, "--help").out.split("Commands:")[1]
+        assert all(re.search(rf"^  {name.split()[len(words)]}  +[A-Z]", listed, re.M) for name in names)
+    shown = lsn("--help").out
+    assert "not a medical device" in shown and "lsn phantom" in shown
+    assert lsn().code == 2 and lsn().err == shown  # without words it helps
+
+
+def test_unknown_words_are_refused(lsn):
+    for words in (("trian",), ("train", "x", "--dta", "y"), ("train", "x"), ("phantom", "x", "--count", "0")):
+        told = lsn(*words)
+        assert told.code == 2 and "Error" in told.err and "Traceback" not in told.err
+
+
+# --- what the commands do --------------------------------------------------------------------------------------------
+
+
+def test_from_phantoms_to_layers(lsn, tmp_path):
+    """The first visit of the help text, in small."""
+    data, run, packed = tmp_path / "phantoms", tmp_path / "run", tmp_path / "all.safetensors"
+    assert lsn("phantom", data, "--count", "5", "--size", "32").out == f"{data}/manifest.csv\n"
+    assert lsn("data", "check", data).out.endswith("5 of 5 radiographs can be used\n")
+    assert lsn("data", "pack", data, packed).out.startswith(f"{packed}: 5 radiographs, 0.0 MB")
+    sets = [word for setting in ("steps=1", "size=32", "batch=2") for word in ("--set", setting)]
+    told = lsn("train", run, "--data", packed, "--profile", "quick", *sets)
+    assert told.code == 0 and told.out == f"{run}: trained; measure it with 'lsn evaluate'\n"
+    assert json.loads((run / "config.json").read_text())["config"]["lr_generator"] == 1e-3  # of the profile
+    told = lsn("evaluate", run, "--data", data)
+    assert told.out.splitlines()[-1] == f"written to {run}/metrics_test.json" and "overall" in told.out
+    assert {"metrics_test.json", "metrics_test.csv"} <= set(os.listdir(run))
+    image = next(data.glob("*index_00001.png"))
+    assert lsn("separate", image, "--out", tmp_path / "out", "--weights", run).out.startswith(
+        f"{image.stem}: three layers"
+    )
+    assert read_image(tmp_path / "out" / f"{image.stem}_soft.png").shape == (32, 32)
+
+
+def test_a_notebook_is_run(lsn, notebook):
+    source = notebook("seed = 0", "assert seed == 3")
+    told = lsn("run", source, "--out", "out.ipynb", "-p", "seed=3")
+    assert (told.code, told.out) == (0, "out.ipynb\n")
+    refused(
+        lsn("run", source, "--out", "out2.ipynb"), "source.ipynb: cell 2 raised AssertionError", "out2.failed.ipynb"
+    )
+
+
+# --- bad input -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("damage", [*WRONG_FILES, *WRONG_LISTS])
+def test_data_that_cannot_be_used(lsn, own, tmp_path, trained, damage):
+    harm, told = (WRONG_FILES | WRONG_LISTS)[damage]
+    harm(own)
+    before = listing(tmp_path)
+    commands = [
+        ("data", "pack", own, tmp_path / "p.safetensors", "--split", "test"),
+        ("evaluate", trained, "--data", own, "--out", tmp_path / "m.json"),
+        ("data", "check", own, "--split", "test"),
+    ]
+    for words in commands:
+        refused(lsn(*words), told, "; [a-z]")
+    assert listing(tmp_path) == before and {path.name for path in tmp_path.iterdir()} == {"own"}
+
+
+def test_training_data_that_cannot_be_used(lsn, own, tmp_path):
+    WRONG_FILES["truncated JPEG"][0](own)
+    (own / "a.png").write_bytes((own / "c.jpg").read_bytes())
+    told = lsn("train", tmp_path / "run", "--data", own, "--profile", "quick")
+    refused(told, r"own/a.png: the image is damaged")
+    assert not (tmp_path / "run" / "checkpoint.safetensors").exists()
+
+
+def test_bones_that_cover_the_frame(lsn, own, tmp_path, trained):
+    halves = np.zeros((40, 48), dtype=bool)
+    halves[:20] = True
+    Image.fromarray(halves).save(own / "c_lower.png")
+    Image.fromarray(~halves).save(own / "c_upper.png")
+    refused(
+        lsn("evaluate", trained, "--data", own, "--out", tmp_path / "m.json"), "c: the bones cover the whole frame; "
+    )
+    assert not (tmp_path / "m.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("train", "run", "--data", "absent"), "absent: no such folder or file; give the path of a data set"),
+        (("train", "run", "--data", "own", "--profile", "quik"), "no profile is called 'quik'; choose one of"),
+        (("train", "run", "--data", "own", "--profile", "x.yaml"), "x.yaml: no such file; check the path"),
+        (
+            ("train", "run", "--data", "own", "--profile", "odd.yaml"),
+            "odd.yaml: 'lr' is no training setting; known are",
+        ),
+        (("train", "run", "--data", "own", "--set", "steps"), "'steps': not of the form key=value; write for example"),
+        (("train", "run", "--data", "own", "--set", "stesp=5"), "--set: 'stesp' is no training setting; known are"),
+        (("train", "run", "--data", "own", "--set", "steps=x"), "--set: steps is 'x', which is not int; correct it"),
+        (("train", "run", "--data", "own", "--set", "size=100"), "size is 100; give a multiple of 32"),
+        (("train", "run", "--data", "own", "--resume"), "run: no checkpoint.safetensors to resume from; train without"),
+        (("evaluate", "run", "--data", "own"), "run: no such weights; give a trained run's folder"),
+        (("evaluate", "run", "--data", "own", "--split", "tset"), "own: split 'tset' has no joints; choose one of"),
+        (("data", "check", "absent"), "absent: no such folder or file; give"),
+        (("data", "pack", "own", "own/p", "--split", "x"), "own: split 'x' has no joints; choose one of"),
+        (("separate", "a.png", "--out", "out"), "; "),
+        (("separate", "own/a.png", "own/b.png", "--out", "out", "--lower", "own/a.png"), "--lower and --upper: both"),
+        (("run", "absent.ipynb", "--out", "o.ipynb"), "absent.ipynb: no such file; check the path"),
+        (
+            ("run", "source.ipynb", "--out", "o.ipynb", "-p", "sede=1"),
+            "source.ipynb: .* sets 'sede', .*; it declares seed",
+        ),
+        (
+            ("run", "source.ipynb", "--out", "o.ipynb", "-p", "seed=x"),
+            "source.ipynb: .* sets 'seed' to 'x', .* not int; ",
+        ),
+        (("run", "source.ipynb", "--out", "o.ipynb", "-p", "seed"), "'seed': not of the form key=value; write"),
+        (("run", "source.ipynb", "--out", "o.ipynb", "--profile", "quik"), "no profile is called 'quik'; choose"),
+        (("run", "source.ipynb", "--out", "o.ipynb", "--profile", "odd.yaml"), "odd.yaml sets 'sede', which .*; it"),
+    ],
+)
+def test_words_that_cannot_be_followed(lsn, own, notebook, words, told):
+    notebook("seed = 0")  # the current folder is the data's parent
+    Path("odd.yaml").write_text("train: {lr: 1.0e-4}\nnotebooks: {source: {sede: 1}}\n")
+    before = listing(Path("."))
+    refused(lsn(*words), told)
+    assert listing(Path(".")) == before and not Path("run").exists() and not Path("out").exists()
+
+
+def test_check_lists_every_unusable_file(lsn, own):
+    for stem in "bd":
+        (own / f"{stem}.png").write_text("x")
+    told = lsn("data", "check", own)
+    assert told.code == 1 and told.out.endswith("2 of 4 radiographs can be used\n")
+    assert [line.split(":")[1].strip() for line in told.err.splitlines()] == [f"{own}/b.png", f"{own}/d.png"]
+
+
+def test_a_training_that_breaks_down(lsn, phantom_folder, tmp_path):
+    sets = [
+        word
+        for setting in ("steps=3", "batch=2", "lr_generator=1e30", "precision=32-true")
+        for word in ("--set", setting)
+    ]
+    told = lsn("train", tmp_path / "run", "--data", phantom_folder, "--profile", "quick", *sets)
+    refused(told, "the training broke down at step [12]: .* is not finite; lower the learning rates")
+    assert not (tmp_path / "run" / "generator.safetensors").exists()
+
+
+def test_a_full_disk(own, tmp_path):
+    """As the shell sees it: exit code 1, one sentence on stderr, and no half of a file."""
+    before = listing(tmp_path)
+    done = subprocess.run(
+        [*LSN, "data", "pack", str(own), str(tmp_path / "p.safetensors"), "--split", "all"],
+        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and not done.stdout
+    reason, remedy = "cannot be written (File too large)", "free some space or choose another folder"
+    assert done.stderr == f"error: {tmp_path}/p.safetensors: {reason}; {remedy}\n"
+    assert listing(tmp_path) == before

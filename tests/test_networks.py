@@ -1,0 +1,233 @@
+"""Networks: what the heads guarantee, what the backbones are, and that saved weights come back."""
+
+import json
+import math
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from lsn_core.files import InputError
+from lsn_core.masks import dilate
+from lsn_core.networks import (
+    HEADS,
+    NETWORKS,
+    Generator,
+    Recipe,
+    Separator,
+    load_generator,
+    partition_head,
+    save_generator,
+    sigmoid_head,
+    unet,
+)
+from lsn_core.phantom import Phantom, phantoms
+from lsn_core.radiograph import compose
+from lsn_core.transunet import Attention, TransUNet
+
+RECIPE = Recipe("compact", "partition", 64, 4.0)
+
+
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def joints(count: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images and masks of phantoms, the first one a thumb whose crop shows air."""
+    drawn = list(phantoms(count, seed=0, size=size))
+    assert drawn[0].masks[0].min() == 0
+    return torch.stack([joint.image for joint in drawn]), torch.stack([joint.masks for joint in drawn])
+
+
+def parameters(net: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
+@pytest.fixture(scope="module")
+def generator() -> Generator:
+    torch.manual_seed(0)
+    return NETWORKS["compact"]("partition", 64).generator.eval()
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 50.0])
+def test_the_partition_recomposes_every_pixel_of_the_hand_whatever_the_logits(scale):
+    image, masks = joints(3, 64)
+    layers = partition_head(scale * random(3, 3, 64, 64), image, masks)
+    torch.testing.assert_close(compose(layers), image * masks[:, :1], atol=1e-6, rtol=0)
+    assert layers.min() >= 0 and layers.max() <= 1 and not layers[masks == 0].any()
+
+
+def test_the_partition_of_white_stops_half_a_16_bit_step_below():
+    image, masks = torch.ones(1, 1, 8, 8), torch.ones(1, 3, 8, 8)
+    layers = partition_head(random(1, 3, 8, 8), image, masks)
+    torch.testing.assert_close(compose(layers), image, atol=2.0**-17 + 1e-7, rtol=0)
+
+
+def test_equal_logits_share_the_absorbance_equally_among_the_layers_that_cover_a_pixel():
+    image = torch.full((1, 1, 1, 3), 1 - math.exp(-0.6))
+    masks = torch.tensor([[[[1.0, 1.0, 1.0]], [[0.0, 1.0, 1.0]], [[0.0, 0.0, 1.0]]]])
+    absorbed = -torch.log1p(-partition_head(torch.zeros(1, 3, 1, 3), image, masks))[0, :, 0]
+    torch.testing.assert_close(absorbed, torch.tensor([[0.6, 0.3, 0.2], [0.0, 0.3, 0.2], [0.0, 0.0, 0.2]]))
+    logits = torch.tensor([math.log(2), 0.0, math.log(3)]).reshape(1, 3, 1, 1).expand(1, 3, 1, 3)
+    absorbed = -torch.log1p(-partition_head(logits, image, masks))[0, :, 0, 2]
+    torch.testing.assert_close(absorbed, torch.tensor([0.2, 0.1, 0.3]))
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_heads_stay_in_range_and_in_their_masks_and_have_finite_slopes(head):
+    image, masks = joints(2, 32)
+    image[0, 0, :4], masks[1, :, :8] = 1.0, 0.0  # white pixels, and rows that nothing covers
+    logits = (20 * random(2, 3, 32, 32)).requires_grad_()
+    layers = HEADS[head](logits, image.requires_grad_(), masks)
+    assert layers.min() >= 0 and layers.max() <= 1 and not layers[masks == 0].any()
+    compose(layers).square().sum().backward()
+    assert all(leaf.grad is None or leaf.grad.isfinite().all() for leaf in (logits, image))
+    assert not logits.grad[masks.expand_as(logits) == 0].any() and logits.grad.any()
+
+
+def test_the_sigmoid_head_is_a_free_sigmoid():
+    logits = torch.tensor([0.0, math.log(3), -math.log(3)]).reshape(1, 3, 1, 1)
+    layers = sigmoid_head(logits, torch.zeros(1, 1, 1, 1), torch.ones(1, 3, 1, 1))
+    torch.testing.assert_close(layers.flatten(), torch.tensor([0.5, 0.75, 0.25]))
+
+
+def test_the_generator_never_sees_the_air(generator):
+    image, masks = joints(2, 64)
+    noisy = torch.where(masks[:, :1] == 0, 0.8, image)
+    with torch.no_grad():
+        torch.testing.assert_close(generator.logits(noisy, masks), generator.logits(image, masks))
+
+
+@pytest.mark.parametrize(("encoder", "widths"), [("tu-resnet10t", (32, 16, 16, 8)), ("resnet18", (32, 16, 16, 8, 8))])
+def test_a_unet_answers_the_same_in_training_as_in_use_and_for_each_image_alone(encoder, widths):
+    torch.manual_seed(0)
+    net, images = unet(2, 3, encoder=encoder, widths=widths), random(3, 2, 64, 64)
+    assert not any(isinstance(module, nn.BatchNorm2d | nn.Dropout) for module in net.modules())
+    with torch.no_grad():
+        trained, used, alone = net.train()(images), net.eval()(images), net.eval()(images[1:2])
+    assert trained.shape == (3, 3, 64, 64) and torch.equal(trained, used)
+    torch.testing.assert_close(alone, used[1:2], atol=1e-4, rtol=1e-4)
+
+
+def test_a_unet_sees_no_edge_in_a_flat_image():
+    torch.manual_seed(0)
+    net = unet(1, 1, encoder="tu-lcnet_050", widths=(48, 32, 24, 16, 8)).eval()
+    for module in net.modules():
+        if isinstance(module, nn.GroupNorm):  # of a flat map it would leave nothing
+            module.forward = lambda x: x
+    with torch.no_grad():
+        flat = net(torch.full((1, 1, 64, 64), 0.5))
+    assert flat.std() < 1e-4 * flat.abs().mean()  # zeros beyond the frame would show along it
+
+
+@pytest.mark.parametrize(("name", "size"), [("compact", 64), ("compact", 96), ("paper", 32)])
+def test_every_network_answers_at_the_size_of_its_frame(name, size):
+    with torch.device("meta"):
+        nets = NETWORKS[name]("sigmoid", size)
+        image, masks = torch.empty(2, 1, size, size), torch.empty(2, 3, size, size)
+        assert nets.generator(image, masks).shape == nets.segmenter(image).shape == (2, 3, size, size)
+        assert nets.discriminator(image).shape == (2, 1, size, size)
+
+
+def test_networks_have_the_sizes_that_they_claim():
+    with torch.device("meta"):
+        compact, paper = NETWORKS["compact"]("partition", 128), NETWORKS["paper"]("sigmoid", 256)
+    assert parameters(compact.generator) == pytest.approx(1.6e6, rel=0.05)
+    assert parameters(compact.segmenter) == pytest.approx(0.5e6, rel=0.1)
+    assert parameters(paper.segmenter) == pytest.approx(14_787_907, rel=0.01)  # the paper's U-Net N_S
+    assert parameters(paper.discriminator) == pytest.approx(14_787_777, rel=0.01)
+
+
+def test_the_transunet_has_the_authors_parameters_but_for_a_class_token_and_biases():
+    """Theirs has 67,085,587: no bias in the attention, one before each normalisation of the decoder, a class token."""
+    with torch.device("meta"):
+        net = TransUNet()
+    biases = sum(m.bias.numel() for a in net.modules() if isinstance(a, Attention) for m in (a.qkv, a.out))
+    decoder = sum(
+        m.num_features for part in (net.project, net.up) for m in part.modules() if isinstance(m, nn.BatchNorm2d)
+    )
+    token_and_its_position = 2 * 1024
+    assert parameters(net) - biases + decoder + token_and_its_position == 67_085_587
+
+
+def test_a_transunet_maps_frames_of_its_size_and_mixes_all_of_their_tokens():
+    torch.manual_seed(0)
+    net = TransUNet(2, 3, size=64, width=8, depth=2, heads=2, hidden=16).eval()
+    images = random(2, 2, 64, 64)
+    images.requires_grad_()
+    logits = net(images)
+    assert logits.shape == (2, 3, 64, 64)
+    logits[0, :, :2, :2].sum().backward()  # one corner depends on the other one, and on no other image
+    assert images.grad[0, :, -16:, -16:].abs().sum() > 0 and not images.grad[1].any()
+
+
+def test_attention_is_the_textbook_formula():
+    torch.manual_seed(0)
+    attention, tokens = Attention(12, heads=3).double(), random(2, 5, 12).double()
+    weights, biases = attention.qkv.weight.chunk(3), attention.qkv.bias.chunk(3)
+    q, k, v = (tokens @ weight.T + bias for weight, bias in zip(weights, biases, strict=True))
+    heads = []
+    for part in (slice(0, 4), slice(4, 8), slice(8, 12)):
+        scores = torch.softmax(q[..., part] @ k[..., part].mT / math.sqrt(4), dim=-1)
+        heads.append(scores @ v[..., part])
+    expected = torch.cat(heads, dim=-1) @ attention.out.weight.T + attention.out.bias
+    torch.testing.assert_close(attention(tokens), expected)
+
+
+def test_a_separator_recomposes_a_frame_of_another_size_than_it_was_trained_on(generator):
+    joint = Phantom(1, "thumb", 256).render()
+    image, masks = joint.image[None], joint.masks[None]
+    with torch.no_grad():
+        layers = Separator(generator, RECIPE)(image, masks)
+    wide = dilate(masks, 4.0)
+    torch.testing.assert_close(compose(layers), image * wide[:, :1], atol=2e-6, rtol=0)
+    assert not layers[wide == 0].any() and layers[(wide - masks) > 0].any()
+
+
+def test_a_separator_at_the_trained_size_is_its_generator(generator):
+    image, masks = joints(2, 64)
+    with torch.no_grad():
+        assert torch.equal(Separator(generator, RECIPE)(image, masks), generator(image, dilate(masks, 1.0)))
+
+
+def test_saved_weights_come_back_at_half_precision_ready_to_use(generator, tmp_path):
+    path = save_generator(tmp_path / "new" / "generator.safetensors", generator, RECIPE, {"commit": "abc"})
+    image, masks = joints(2, 64)
+    for given in (path, str(path), path.parent):  # a file, or a run's folder
+        loaded = load_generator(given)
+        assert loaded.recipe == RECIPE and not loaded.training
+        assert not any(parameter.requires_grad for parameter in loaded.parameters())
+        for name, value in generator.state_dict().items():
+            assert torch.equal(loaded.generator.state_dict()[name], value.half().float())
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(image, masks), generator(image, dilate(masks, 1.0)), atol=0.01, rtol=0)
+    with safe_open(path, framework="pt") as file:
+        assert json.loads(file.metadata()["provenance"]) == {"commit": "abc"}
+    assert path.stat().st_size < 2.2 * parameters(generator)  # two bytes a number
+
+
+RECIPES = ({}, {"networks": "unknown"}, {"head": "unknown"}, {"colour": "red"}, {"networks": "paper", "size": "large"})
+
+
+def broken(path, **changes):
+    """A file of weights whose recipe is not what this version understands."""
+    save_file({"x": torch.zeros(1)}, path, {"recipe": json.dumps(RECIPE.__dict__ | changes)})
+    return path
+
+
+def test_what_is_no_generator_is_refused_by_name(generator, tmp_path):
+    saved = save_generator(tmp_path / "good.safetensors", generator, RECIPE, {})
+    text, cut, bare = (tmp_path / name for name in ("notes.safetensors", "cut.safetensors", "bare.safetensors"))
+    text.write_text("not weights")
+    cut.write_bytes(saved.read_bytes()[:-100])
+    save_file({"x": torch.zeros(1)}, bare)
+    others = [broken(tmp_path / f"{k}.safetensors", **changes) for k, changes in enumerate(RECIPES)]
+    for path in (text, cut, bare, *others):
+        with pytest.raises(InputError, match="not a generator of this version") as refused:
+            load_generator(path)
+        assert str(refused.value).startswith(f"{path}: ") and "\n" not in str(refused.value)
+    for missing in (tmp_path / "none.safetensors", tmp_path):
+        with pytest.raises(InputError, match=f"^{tmp_path}.*: no such weights; give a trained run's folder"):
+            load_generator(missing)
