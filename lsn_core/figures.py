@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import cycle
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -80,7 +81,7 @@ def training_curves(log: Sequence[Mapping[str, float]], terms: Sequence[str], *,
     return figure
 
 
-def _finish(axis, x_label: str, y_label: str, *, legend: bool) -> None:
+def _finish(axis: Axes, x_label: str, y_label: str, *, legend: bool) -> None:
     """Labels, a light grid, no box."""
     axis.set_xlabel(x_label)
     axis.set_ylabel(y_label)

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from lsn_core.files import InputError, atomic
-from lsn_core.masks import at_256, dilate
+from lsn_core.masks import at_256, bones, dilate
 from lsn_core.radiograph import absorbance, display
 from lsn_core.shapes import Image, Layers, Logits, Masks
 from lsn_core.transunet import TransUNet
@@ -73,8 +74,10 @@ def _normalise_by_group(net: nn.Module) -> nn.Module:
 
 
 class Refined(nn.Module):
-    """A U-Net with its input beside its last map. Its encoder starts at half the frame's sides, which loses the
-    trabeculae: without this their texture is shared out among the layers instead of going to the bone.
+    """A U-Net with its input beside its last map.
+
+    Its encoder starts at half the frame's sides, which loses the trabeculae: without this their texture is shared out
+    among the layers instead of going to the bone.
     """
 
     def __init__(self, net: nn.Module, inputs: int, maps: int, outputs: int) -> None:
@@ -101,13 +104,9 @@ class Generator(nn.Module):
         self.backbone, self.head = backbone, head
 
     def forward(self, image: Image, masks: Masks) -> Layers:
-        """Soft tissue, lower and upper bone in [0, 1], each zero outside its mask."""
-        return self.head(self.logits(image, masks), image, masks)
-
-    def logits(self, image: Image, masks: Masks) -> Logits:
-        """The backbone's answer, float32 whatever the precision it was found in."""
+        """Soft tissue, lower and upper bone in [0, 1], each zero outside its mask; float32 in any precision."""
         inputs = torch.cat((image * masks[:, :1], masks[:, 1:], masks[:, :1]), dim=1)
-        return self.backbone(inputs).float()
+        return self.head(self.backbone(inputs).float(), image, masks)
 
 
 @dataclass(frozen=True)
@@ -154,15 +153,12 @@ class Separator(nn.Module):
         self.generator, self.recipe = generator, recipe
 
     def forward(self, image: Image, masks: Masks) -> Layers:
-        """Layers of `image`. Shares are found at the trained size and applied at the image's own.
-
-        With the partition head the layers therefore recompose to every pixel of the hand, whatever the size.
-        """
+        """Layers of `image`, found at the trained size; an image of another size gets them by `enlarge`."""
         wide = self.widen(masks)
         if image.shape[-1] == image.shape[-2] == self.recipe.size:
             return self.generator(image, wide)
-        logits = self.generator.logits(self._scaled(image), (self._scaled(wide) >= 0.5).to(wide.dtype))
-        return self.generator.head(F.interpolate(logits, image.shape[-2:], mode="bilinear"), image, wide)
+        layers = self.generator(self._scaled(image), (self._scaled(wide) >= 0.5).to(wide.dtype))
+        return enlarge(layers, image, wide)
 
     def widen(self, masks: Masks) -> Masks:
         """The masks that the layers may cover: bones widened over their blurred edges."""
@@ -171,6 +167,20 @@ class Separator(nn.Module):
     def _scaled(self, planes: Tensor) -> Tensor:
         """Planes (b, c, h, w) at the trained size."""
         return F.interpolate(planes, (self.recipe.size,) * 2, mode="bilinear", antialias=True)
+
+
+def enlarge(layers: Float[Tensor, "b 3 y x"], image: Image, masks: Masks) -> Layers:
+    """Layers of a smaller copy of `image` at the image's own size, composing to it exactly in the hand.
+
+    Under the bones the soft tissue is interpolated, because it is smooth there; the rest of each pixel's absorbance,
+    and with it all finer detail, goes to the bones, divided as in the smaller copy. Beside them all is soft tissue.
+    """
+    absorbed = absorbance(image) * masks[:, :1]
+    guess = F.interpolate(absorbance(layers), image.shape[-2:], mode="bilinear") * masks
+    soft = torch.where(bones(masks) > 0, torch.minimum(guess[:, :1], absorbed), absorbed)
+    share = guess[:, 1:] + 1e-6 * masks[:, 1:]  # where the copy has no bone at all, both take the same
+    bone = (absorbed - soft) * share / share.sum(dim=1, keepdim=True).clamp_min(1e-9)
+    return display(torch.cat((soft, bone), dim=1))
 
 
 def save_generator(path: Path, generator: nn.Module, recipe: Recipe, provenance: dict[str, str]) -> Path:

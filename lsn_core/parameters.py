@@ -110,7 +110,7 @@ def _fit(source: Path, origin: str, parameter: Parameter, value: Any) -> Any:
         raise InputError(f"{source}: the type of parameter {parameter.name!r} is unknown; {hint}")
     for kind in parameter.kinds:
         try:
-            fitted = convert(value, kind, parameter.item)
+            fitted = convert(value, kind, item=parameter.item)
             json.dumps(fitted, allow_nan=False)
             return fitted
         except (ValueError, TypeError, SyntaxError, yaml.YAMLError):
@@ -120,7 +120,7 @@ def _fit(source: Path, origin: str, parameter: Parameter, value: Any) -> Any:
     raise InputError(f"{source}: {origin} sets {parameter.name!r} to {value!r}, which is not {wanted}; {example}")
 
 
-def convert(value: Any, kind: str, item: str | None = None) -> Any:
+def convert(value: Any, kind: str, *, item: str | None = None) -> Any:
     """`value` as `kind`, reading text the way a person writes it; raises `ValueError` or `TypeError` where it is not.
 
     An int stands for a float; nothing else changes its type. `item` is the kind of a list's elements.

@@ -116,6 +116,8 @@ def test_a_notebook_is_run(lsn, notebook):
 def test_data_that_cannot_be_used(lsn, own, tmp_path, trained, damage):
     harm, told = (WRONG_FILES | WRONG_LISTS)[damage]
     harm(own)
+    if damage in WRONG_FILES:
+        rename(own, ",train", ",test")  # so that the damaged file is not the first
     before = listing(tmp_path)
     commands = [
         ("data", "pack", own, tmp_path / "p.safetensors", "--split", "test"),
@@ -165,7 +167,6 @@ def test_bones_that_cover_the_frame(lsn, own, tmp_path, trained):
         (("evaluate", "run", "--data", "own", "--split", "tset"), "own: split 'tset' has no joints; choose one of"),
         (("data", "check", "absent"), "absent: no such folder or file; give"),
         (("data", "pack", "own", "own/p", "--split", "x"), "own: split 'x' has no joints; choose one of"),
-        (("separate", "a.png", "--out", "out"), "; "),
         (("separate", "own/a.png", "own/b.png", "--out", "out", "--lower", "own/a.png"), "--lower and --upper: both"),
         (("run", "absent.ipynb", "--out", "o.ipynb"), "absent.ipynb: no such file; check the path"),
         (
@@ -187,6 +188,18 @@ def test_words_that_cannot_be_followed(lsn, own, notebook, words, told):
     before = listing(Path("."))
     refused(lsn(*words), told)
     assert listing(Path(".")) == before and not Path("run").exists() and not Path("out").exists()
+
+
+def test_images_that_cannot_be_separated(lsn, own, tmp_path, trained):
+    before = listing(tmp_path)
+    for image, told in (
+        ("x.png", "x.png: no such file; check the path"),
+        ("a.png", "a_mask_lower.png: no mask of the lower bone; draw one there"),
+        ("manifest.csv", "manifest.csv: not an image that can be read; convert it"),
+    ):
+        masks = () if image == "a.png" else ("--lower", own / "a_lower.png", "--upper", own / "a_upper.png")
+        refused(lsn("separate", own / image, "--out", tmp_path / "out", "--weights", trained, *masks), told)
+    assert listing(tmp_path) == before and not (tmp_path / "out").exists()
 
 
 def test_check_lists_every_unusable_file(lsn, own):

@@ -135,9 +135,7 @@ def test_options_that_do_not_go_together(images, trained, tmp_path):
 
 def test_nothing_is_written_before_all_is_read(images, trained, tmp_path):
     write_mask(images / "b_mask_upper.png", np.eye(9, dtype=bool))
-    with pytest.raises(
-        InputError, match=r"b_mask_upper.png: the mask is 9 x 9 px and its image 48 x 48; export both"
-    ):
+    with pytest.raises(InputError, match=r"b_mask_upper.png: the mask is 9 x 9 px and its image 48 x 48; export both"):
         separate([images / "a.png", images / "b.png"], tmp_path / "out", trained)
     (images / "b.png").unlink()
     with pytest.raises(InputError, match=r"b.png: no such file"):

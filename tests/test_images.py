@@ -72,6 +72,7 @@ def test_a_mask_is_white_above_half_of_its_largest_value():
     ):
         np.testing.assert_array_equal(decode_mask(raster(pixels, "npy"), "m.npy"), DISC)
     np.testing.assert_array_equal(decode_mask(raster(DISC * np.uint8(255), "bmp"), "m.bmp"), DISC)
+    assert decode_mask(raster(np.uint8([[0, 99, 101, 200]]), "png"), "m.png").tolist() == [[False, False, True, True]]
 
 
 def test_written_files_read_back_the_same(tmp_path):

@@ -30,13 +30,8 @@ def python(code: str) -> str:
 
 
 def test_heavy_libraries_wait_until_they_are_used():
-    loaded = python("import sys, lsn_core; print(*sys.modules)").split()
+    loaded = python("import sys, lsn_core, lsn_core.cli; print(*sys.modules)").split()
     assert "torch" in loaded and [name for name in HEAVY if name in loaded] == []
-
-
-def test_the_command_line_is_as_quick_as_the_package():
-    loaded = python("import sys, lsn_core.cli; print(*sys.modules)").split()
-    assert [name for name in HEAVY if name in loaded] == []
 
 
 def test_the_import_takes_no_half_as_long_again_as_torch():

@@ -139,10 +139,10 @@ def test_a_band_that_is_empty_gives_not_a_number():
 
 
 def test_halo_compares_three_pixels_beside_the_bone_with_nine_to_twelve():
-    soft, masks = square(256, 0.2)
+    soft, masks = square(128, 0.2)
     assert float(halo(soft, masks)) == pytest.approx(0, abs=1e-6)
-    away = torch.from_numpy(ndimage.distance_transform_edt(masks[0, 1].numpy() == 0))
-    for reach, expected in ((3, 0.5), (9, 0.5), (12, 0.0)):  # px outside that are bright: up to 9 the far band is not
+    away = 2 * torch.from_numpy(ndimage.distance_transform_edt(masks[0, 1].numpy() == 0))  # px at 256
+    for reach, expected in ((3, 0.5), (9, 0.5), (12, 0.0)):  # px outside that are bright; the far band is beyond 9
         rim = torch.where(away <= reach, 0.3, soft)
         assert float(halo(rim, masks)) == pytest.approx(expected, abs=1e-4)
     assert float(halo(torch.where(away <= 2, 0.3, soft), masks)) < 0.45

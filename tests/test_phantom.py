@@ -36,10 +36,10 @@ def measured_jsw(phantom: Phantom, joint: Joint) -> float:
     return 2 * reach * balance / strip.sum()
 
 
-@settings(max_examples=8)
+@settings(max_examples=6)
 @given(seed=st.integers(0, 10**6), finger=st.sampled_from(FINGERS), jsw=st.none() | st.floats(-2.0, 4.0))
 def test_a_joint_is_as_wide_as_commanded_and_its_layers_make_its_image(seed, finger, jsw):
-    phantom = Phantom(seed, finger, 400)  # where the finger is upright whole rows of pixels fall to one side
+    phantom = Phantom(seed, finger, 384)  # where the finger is upright whole rows of pixels fall to one side
     joint = phantom.render(jsw)
     assert joint.jsw_mm == (phantom.anatomy.jsw_mm if jsw is None else jsw)
     assert abs(measured_jsw(phantom, joint) - joint.jsw_mm) < 0.02
@@ -48,6 +48,12 @@ def test_a_joint_is_as_wide_as_commanded_and_its_layers_make_its_image(seed, fin
     np.testing.assert_allclose(joint.image[0], -np.expm1(np.log1p(-layers).sum(axis=0)), atol=1e-6)
     np.testing.assert_array_equal(masks[1:], layers[1:] > 0)
     np.testing.assert_array_equal(masks[0], (layers > 0).any(axis=0))
+
+
+def test_the_curvature_of_the_joint_surfaces_does_not_bias_the_width():
+    """On a thumb's axis the gap is up to 0.03 mm wider than its mean; one joint's pixels are uncertain by 0.005 mm."""
+    drawn = [(phantom, phantom.render(1.5)) for phantom in (Phantom(seed, "thumb") for seed in range(5))]
+    assert abs(np.mean([measured_jsw(*each) - 1.5 for each in drawn])) < 0.008
 
 
 def test_the_seed_and_the_finger_decide_everything():
