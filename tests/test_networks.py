@@ -10,13 +10,14 @@ from safetensors.torch import save_file
 from torch import nn
 
 from lsn_core.files import InputError
-from lsn_core.masks import dilate
+from lsn_core.masks import bones, dilate
 from lsn_core.networks import (
     HEADS,
     NETWORKS,
     Generator,
     Recipe,
     Separator,
+    enlarge,
     load_generator,
     partition_head,
     save_generator,
@@ -97,7 +98,7 @@ def test_the_generator_never_sees_the_air(generator):
     image, masks = joints(2, 64)
     noisy = torch.where(masks[:, :1] == 0, 0.8, image)
     with torch.no_grad():
-        torch.testing.assert_close(generator.logits(noisy, masks), generator.logits(image, masks))
+        torch.testing.assert_close(generator(noisy, masks), generator(image, masks))
 
 
 @pytest.mark.parametrize(("encoder", "widths"), [("tu-resnet10t", (32, 16, 16, 8)), ("resnet18", (32, 16, 16, 8, 8))])
@@ -184,6 +185,28 @@ def test_a_separator_recomposes_a_frame_of_another_size_than_it_was_trained_on(g
     wide = dilate(masks, 4.0)
     torch.testing.assert_close(compose(layers), image * wide[:, :1], atol=2e-6, rtol=0)
     assert not layers[wide == 0].any() and layers[(wide - masks) > 0].any()
+
+
+def test_enlarged_layers_compose_to_the_image_and_come_close_to_the_truth():
+    small, large = Phantom(3, "small", 64).render(0.5), Phantom(3, "small", 256).render(0.5)
+    image, masks = large.image[None], large.masks[None]
+    found, truth = enlarge(small.layers[None], image, masks), large.layers[None]
+    torch.testing.assert_close(compose(found), image, atol=2e-6, rtol=0)
+    assert not found[masks == 0].any() and found.min() >= 0 and found.max() < 1
+    flesh = (bones(masks) == 0) & (masks[:, :1] > 0)
+    torch.testing.assert_close(found[:, :1][flesh], image[flesh], atol=2e-6, rtol=0)
+    assert (found - truth).square().mean().sqrt() < 0.001
+    plain = torch.nn.functional.interpolate(small.layers[None], 256, mode="bilinear")
+    assert (plain - truth)[:, 1:].square().mean() > 50 * (found - truth)[
+        :, 1:
+    ].square().mean()  # finer detail is bone's
+
+
+def test_enlarging_gives_both_bones_a_share_where_the_smaller_copy_has_none():
+    image, masks = torch.full((1, 1, 4, 4), 1 - math.exp(-0.6)), torch.ones(1, 3, 4, 4)
+    layers = enlarge(torch.zeros(1, 3, 2, 2), image, masks)
+    torch.testing.assert_close(-torch.log1p(-layers[0, :, 0, 0]), torch.tensor([0.0, 0.3, 0.3]))
+    assert not enlarge(torch.ones(1, 3, 2, 2), image, 0 * masks).any()
 
 
 def test_a_separator_at_the_trained_size_is_its_generator(generator):
