@@ -43,8 +43,13 @@ class Batch:
 
 
 def resize(joint: Joint, size: int) -> Joint:
-    """The joint at `size` x `size` px: antialiased bilinear, masks above one half; millimetres follow."""
+    """The joint at `size` x `size` px: antialiased bilinear, masks above one half; millimetres follow.
+
+    Raises `InputError` for a frame that is not square, because stretching it would bend millimetres.
+    """
     height, width = joint.image.shape[-2:]
+    if height != width:
+        raise InputError(f"{joint.name}: the image is {width} x {height} px; crop joints to squares")
     if (height, width) == (size, size):
         return joint
     image, masks = _scaled(joint.image, size), (_scaled(joint.masks, size) >= 0.5).to(joint.masks.dtype)

@@ -224,6 +224,10 @@ def _manifest_rows(root: Path) -> list[Row]:
     if names and max(names.values()) > 1:
         twice = names.most_common(1)[0][0]
         raise InputError(f"{root / MANIFEST}: two images are called {twice}; rename one, or remove its line")
+    split = {row.joint: row.splits for row in rows}
+    torn = [row.joint for row in rows if row.splits != split[row.joint]]
+    if torn:
+        raise InputError(f"{root / MANIFEST}: joint {torn[0]} is in two splits; keep all visits of a joint in one")
     return rows
 
 

@@ -82,6 +82,8 @@ def beside(image: Path, part: str) -> Path:
 def _read(path: Path, lower: Path, upper: Path) -> tuple[np.ndarray, np.ndarray]:
     """An image (h, w) and its masks (3, h, w)."""
     image = read_image(path)
+    if image.shape[0] != image.shape[1]:
+        raise InputError(f"{path}: the image is {image.shape[1]} x {image.shape[0]} px; crop joints to squares")
     masks = []
     for mask in (lower, upper):
         masks.append(read_mask(mask))

@@ -8,6 +8,7 @@ from PIL import Image, UnidentifiedImageError
 
 from lsn_core.files import InputError, atomic, read_bytes
 
+WHITE_IS_ZERO_TAG = 262  # TIFF's PhotometricInterpretation; 0 means that 0 is white
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".npy")
 
 
@@ -58,12 +59,18 @@ def _pixels(data: bytes, name: str) -> np.ndarray:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
             grey = image if image.mode in ("1", "L", "I;16", "I;16B", "F") else _grey(image, name)
-            return np.asarray(grey)
+            return _upright(np.asarray(grey), image)
     except UnidentifiedImageError:
         known = ", ".join(SUFFIXES)
         raise InputError(f"{name}: not an image that can be read; convert it to one of {known}") from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{name}: the image is damaged ({error}); copy it again from its source") from error
+
+
+def _upright(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
+    """16-bit TIFF whose white is zero, turned over; Pillow does so itself with 8 bits."""
+    tags = getattr(image, "tag_v2", {})
+    return 65535 - pixels if pixels.dtype == np.uint16 and tags.get(WHITE_IS_ZERO_TAG) == 0 else pixels
 
 
 def _grey(image: Image.Image, name: str) -> Image.Image:

@@ -60,9 +60,9 @@ def train_run(folder: Path, data: str, config: Config, *, profile: str, resume: 
     fabric = Fabric(accelerator="auto", devices=1, precision=precision(config))
     training, watched = held_out(open_dataset(data, split="train"), config.validation)
     origin = {"data": training.fingerprint(), "profile": profile, "seed": config.seed, "config": asdict(config)}
-    write_json(folder / "config.json", {"data": str(data), "profile": profile, "config": asdict(config)})
     learn = decode(training, config, "training images").to(fabric.device)
     watch = decode(watched, config, "held-out images").to(fabric.device)
+    write_json(folder / "config.json", {"data": str(data), "profile": profile, "config": asdict(config)})
     torch.manual_seed(config.seed)
     players = set_up(fabric, config)
     if before:
@@ -79,8 +79,13 @@ def _prepare(folder: Path, config: Config, resume: bool) -> tuple[Config, dict[s
         raise InputError(f"{folder}: already holds a run; continue it with --resume, or name another folder")
     if not resume:
         return config, None
+    for stale in folder.glob(".*.part.*"):  # of a session that was killed while saving
+        stale.unlink()
     header = read_header(checkpoint)
-    return Config(**header["config"]), header
+    try:
+        return Config(**header["config"]), header
+    except TypeError as error:
+        raise InputError(f"{checkpoint}: written by another version ({error}); train again in another folder") from None
 
 
 @contextmanager

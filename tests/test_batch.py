@@ -79,3 +79,9 @@ def test_a_joint_without_any_tissue_beside_its_bones_is_refused_by_name(joints):
     covered = replace(joints[1], masks=torch.ones(3, 128, 128))
     with pytest.raises(InputError, match=f"^{joints[1].name}: the bones cover the whole frame"):
         stack([joints[0], covered], size=32, dilate_px=0.0)
+
+
+def test_a_frame_that_is_not_square_is_refused_by_name(joints):
+    wide = replace(joints[0], image=torch.zeros(1, 64, 96), masks=torch.zeros(3, 64, 96), layers=None)
+    with pytest.raises(InputError, match=f"^{joints[0].name}: the image is 96 x 64 px; crop"):
+        resize(wide, 32)

@@ -138,8 +138,9 @@ def test_training_data_that_cannot_be_used(lsn, own, tmp_path):
 
 
 def test_bones_that_cover_the_frame(lsn, own, tmp_path, trained):
-    halves = np.zeros((40, 48), dtype=bool)
+    halves = np.zeros((48, 48), dtype=bool)
     halves[:20] = True
+    Image.fromarray(np.full((48, 48), 90, dtype=np.uint8)).save(own / "c.png")
     Image.fromarray(halves).save(own / "c_lower.png")
     Image.fromarray(~halves).save(own / "c_upper.png")
     refused(

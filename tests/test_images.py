@@ -52,6 +52,12 @@ def test_every_container_gives_the_same_display_values(kind, pixels):
     np.testing.assert_allclose(image, FINE / 65535 if fine else LEVELS / 255, atol=1e-7)
 
 
+@pytest.mark.parametrize("pixels", [LEVELS, FINE])
+def test_a_tiff_whose_white_is_zero_is_turned_over(pixels):
+    negative = raster(np.iinfo(pixels.dtype).max - pixels, "tiff", photometric="miniswhite")
+    np.testing.assert_allclose(decode_image(negative, "a.tif"), decode_image(raster(pixels, "png"), "a.png"), atol=1e-7)
+
+
 def test_a_colour_jpeg_is_read_as_grey_to_its_own_precision():
     data = raster(np.stack([LEVELS] * 3, axis=-1), "jpeg", quality=100)
     assert np.abs(decode_image(data, "a.jpg") - LEVELS / 255).max() < 3 / 255
