@@ -4,7 +4,7 @@ import json
 import math
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -88,6 +88,16 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     rule = ["-" * width for width in widths]
     lines = [[row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in (rows[0], rule, *rows[1:])]
     return "\n".join("  ".join(line) for line in lines)
+
+
+def side_by_side(runs: Mapping[str, Mapping[str, Any]], metrics: Sequence[str]) -> str:
+    """A table of summaries, one row a metric and one column a run: mean ± SD, or "-" where there was nothing to sum."""
+    rows = [["mean ± SD", *runs]]
+    for metric in metrics:
+        summaries = [run[metric] for run in runs.values()]
+        cells = ["-" if s["mean"] is None else f"{s['mean']:.4g} ± {s['sd']:.2g}" for s in summaries]
+        rows.append([metric, *cells])
+    return table(rows)
 
 
 def counts(rows: Sequence[Any]) -> str:

@@ -138,3 +138,14 @@ def test_recorded_runs(tmp_path, monkeypatch):
     assert recorded("real") == {"metrics": {}} and recorded_log("real") == [{"step": 1}, {"step": 2}]
     with pytest.raises(InputError, match=r"other.json: no such recorded run; this checkout has real.json, real.jsonl"):
         recorded("other")
+
+
+def test_runs_stand_side_by_side():
+    first = {"psnr": {"mean": 30.25, "sd": 1.0}, "shadow": {"mean": None, "sd": None}}
+    second = {"psnr": {"mean": 150.0, "sd": 0.25}, "shadow": {"mean": 0.031, "sd": 0.002}}
+    lines = results.side_by_side({"a": first, "b": second}, ["shadow", "psnr"]).splitlines()
+    assert [line.split() for line in (lines[0], *lines[2:])] == [
+        ["mean", "±", "SD", "a", "b"],
+        ["shadow", "-", "0.031", "±", "0.002"],
+        ["psnr", "30.25", "±", "1", "150", "±", "0.25"],
+    ]
