@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -51,6 +52,9 @@ def data_check(path: Annotated[Path, typer.Argument(help="Folder or packed file.
 
     dataset = open_dataset(path, split=split)
     typer.echo(counts(dataset.rows))
+    splits = Counter(split for row in dataset.rows for split in row.splits)
+    typer.echo("splits: " + ", ".join(f"{name} {number}" for name, number in sorted(splits.items())))
+    typer.echo(f"pixel spacing known of {sum(row.spacing_mm is not None for row in dataset.rows)}")
     problems = check(dataset)
     for _, reason in problems:
         typer.echo(f"error: {reason}", err=True)
@@ -101,10 +105,14 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="File to write; default RUN_DIR/metrics_SPLIT.json.")] = None,
 ) -> None:
     """Print the paper's Table 1, one row a finger and one overall, and write it with provenance as metrics.json."""
-    from lsn_core.evaluation import evaluate_run, table_1
+    from lsn_core.evaluation import EXACT, LEGEND, evaluate_run, table_1
+    from lsn_core.networks import load_generator
 
     results, path = evaluate_run(run_dir, data, split, out or run_dir / f"metrics_{split}.json")
     typer.echo(table_1(results))
+    typer.echo(LEGEND)
+    if load_generator(run_dir).recipe.head == "partition":
+        typer.echo(EXACT)
     typer.echo(f"written to {path}")
 
 

@@ -24,6 +24,7 @@ from lsn_core.images import decode_image, decode_mask, encode_mask, read_image
 from lsn_core.joint import FINGERS, Joint
 from lsn_core.masks import hand_mask
 from lsn_core.phantom import FIELD_MM
+from lsn_core.radiograph import centroid
 
 MANIFEST = "manifest.csv"
 COLUMNS = ("image", "lower", "upper", "joint", "finger", "side", "spacing_mm", "split")
@@ -300,11 +301,16 @@ def read_radiograph(path: str | Path) -> tuple[torch.Tensor, float | None]:
 
 
 def check(dataset: JointDataset) -> list[tuple[str, str]]:
-    """Decode every joint; return (name, reason) for each that cannot be used."""
+    """Decode every joint; return (name, reason) for each that cannot be used, or whose masks are the wrong way up."""
     problems = []
     for i, row in enumerate(dataset.rows):
         try:
-            dataset[i]
+            masks = dataset[i].masks
         except InputError as error:
             problems.append((row.name, str(error)))
+            continue
+        lower, upper = (float(centroid(masks[None, k : k + 1])[1]) for k in (1, 2))
+        if lower <= upper:
+            where = dataset.store.where(row, "upper")
+            problems.append((row.name, f"{where}: not above the lower mask; swap or redraw the two, or turn the image"))
     return problems

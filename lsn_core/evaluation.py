@@ -20,6 +20,10 @@ from lsn_core.results import summarise, table, write_metrics
 from lsn_core.shapes import Layers, PerItem
 
 CHUNK = 32
+LEGEND = """mean ± SD over images; "PSNR hand" without the air; "clipped": share of full white.
+shadow: contrast of the bones left in the soft tissue, at the contour of the widened masks, and of the drawn ones;
+(image) and (fill): the same for the radiograph itself and for the closed-form harmonic fill."""
+EXACT = "With the partition head recomposition is exact by construction: only the shadows speak of the separation."
 COLUMNS = {  # metric: heading and format of the printed table
     "mse": ("MSE", "{:.2e}"),
     "ssim": ("SSIM", "{:.4f}"),

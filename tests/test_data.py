@@ -267,6 +267,17 @@ def test_wrong_files(own, tmp_path, damage):
     assert not (tmp_path / "pack.safetensors").exists()
 
 
+def test_masks_that_are_swapped_or_drawn_twice_are_found(own):
+    dataset = open_dataset(own)
+    assert not check(dataset)
+    lower, upper = (own / f"c_{part}.png" for part in ("lower", "upper"))
+    saved = lower.read_bytes()
+    lower.write_bytes(upper.read_bytes())  # one bone drawn twice
+    assert [name for name, reason in check(dataset) if "not above the lower mask; swap" in reason] == ["c"]
+    upper.write_bytes(saved)  # and now the two are swapped
+    assert [name for name, reason in check(dataset) if "not above the lower mask; swap" in reason] == ["c"]
+
+
 @pytest.mark.parametrize("damage", WRONG_LISTS)
 def test_wrong_manifests(own, damage):
     harm, told = WRONG_LISTS[damage]
