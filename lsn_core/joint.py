@@ -16,6 +16,7 @@ class Joint:
     masks: Float[Tensor, "3 h w"]  # hand, lower bone (metacarpal head), upper bone (proximal phalanx base); 0 or 1
     name: str  # unique in its dataset
     joint: str  # the same for all visits of one joint
+    subject: str | None = None  # the same for all joints of one person; None: unknown
     finger: str | None = None  # one of FINGERS
     side: str | None = None  # "L" or "R"
     spacing_mm: float | None = None  # mm per pixel of this image; None: lengths in px only
