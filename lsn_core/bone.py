@@ -171,7 +171,7 @@ class Base:
     def covered(self, u: Tensor, inside: Tensor, rim: float) -> Tensor:
         """Share of a half's thickness that is bone: all above the cup, ever less of the rim below it."""
         reach = rim * (1 - (u / (0.85 * self.half)) ** 2).clamp_min(0.02)
-        return 1 - (-inside / reach).clamp(0, 1) ** 1.2
+        return 1 - (-inside / reach).clamp(0, 1) ** 0.6
 
 
 def chord(u: Tensor, width: Tensor, behind: Tensor) -> Tensor:
