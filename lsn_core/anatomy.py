@@ -45,9 +45,10 @@ BUILDS = {
 class Dice:
     """Random numbers from one generator, in the forms that a joint needs."""
 
-    def __init__(self, seed: int) -> None:
-        """The same seed gives the same numbers in the same order."""
-        self.generator = torch.Generator().manual_seed(seed)
+    def __init__(self, *seeds: int) -> None:
+        """The same seeds, which are not negative, give the same numbers in the same order."""
+        mixed = np.random.SeedSequence(seeds).generate_state(1)[0]  # torch itself looks at 32 bits only
+        self.generator = torch.Generator().manual_seed(int(mixed))
 
     def uniform(self, low: float, high: float) -> float:
         """A number between `low` and `high`."""
@@ -84,7 +85,7 @@ class Tissue:
         inward = (self.skin + self.lean * v - u) * math.copysign(1, self.skin)
         edge = (1 - (1 - (inward / 6.5).clamp(0, 1)) ** 2).clamp_min(0).sqrt()
         beside = self.web * ramp(u.abs(), 4.0, 9.0) * ramp(-v, -7.0, 15.0)
-        slab = 1 + self.slope[0] * u + self.slope[1] * v + 0.09 * self.slow.at(u, v) + 0.08 * self.fine.at(u, v)
+        slab = 1 + self.slope[0] * u + self.slope[1] * v + 0.12 * self.slow.at(u, v) + 0.11 * self.fine.at(u, v)
         tissue = SOFT * self.thickness * (slab * (1 - beside)).clamp_min(0.15)
         return edge * (tissue + sum(bone.absorbance(u, v, self.fine) for bone in self.ossicles))
 
@@ -142,13 +143,13 @@ def turned(u: Tensor | np.ndarray, v: Tensor | np.ndarray, degrees: float, pivot
 
 def draw_anatomy(seed: int, finger: str, severity: float) -> Anatomy:
     """Draw a joint: the same seed, finger and severity (0 health, 1 advanced arthritis) give the same joint."""
-    dice, build = Dice(8 * seed + list(BUILDS).index(finger)), BUILDS[finger]
+    dice, build = Dice(0, seed, list(BUILDS).index(finger)), BUILDS[finger]
     size, jsw = dice.normal(1, 0.06), dice.normal(JSW_MM, JSW_SD_MM)
     head, base = draw_head(dice, build, size), draw_base(dice, build, size)
     marrow = dice.normal(1, 0.2)
-    lower = draw_bone(dice, head, build.lower * marrow, dice.uniform(0.75, 0.95), dice.uniform(0.1, 0.4))
+    lower = draw_bone(dice, head, build.lower * 1.05 * marrow, dice.uniform(0.35, 0.85), dice.uniform(0.2, 0.9))
     upper = draw_bone(
-        dice, base, build.upper * marrow * dice.normal(1, 0.05), dice.uniform(0.1, 0.35), dice.uniform(0.8, 1.8)
+        dice, base, build.upper * marrow * dice.normal(1, 0.12), dice.uniform(0.1, 0.35), dice.uniform(0.8, 1.8)
     )
     healthy = Anatomy(lower, upper, draw_tissue(dice, finger, head), jsw)
     return diseased(healthy, dice, severity) if severity > 0 else healthy
@@ -197,9 +198,13 @@ def draw_unevenness(dice: Dice, height: float) -> tuple[Bump, ...]:
 
 def draw_bone(dice: Dice, shape: Head | Base, density: float, hollow: float, condensed: float) -> Bone:
     """Clothe a shape with cortex and grain."""
-    plate, joint, shaft = dice.uniform(0.3, 0.5), dice.uniform(0.25, 0.45), dice.uniform(1.1, 1.8)
+    plate, joint, shaft = (
+        dice.uniform(0.3, 0.5),
+        dice.uniform(0.25, 0.5),
+        dice.uniform(1.0, 2.1) * (0.6 if isinstance(shape, Head) else 1.0),
+    )
     grain, generator = power_law(1.2, -2.6, dice.uniform(1.6, 3.0), **FINE), dice.generator
-    network = band(0.75, 0.55, **FINE)
+    network = band(0.85, 0.6, **FINE)
     return Bone(
         shape,
         Cortex(plate * (1.6 if isinstance(shape, Base) else 1.0), joint, shaft, density, hollow, condensed),
@@ -213,12 +218,12 @@ def draw_tissue(dice: Dice, finger: str, head: Head) -> Tissue:
     edge, side = finger in ("thumb", "small"), dice.sign()
     return Tissue(
         thickness=dice.normal(16.0, 1.3),
-        slope=(dice.normal(0, 0.006), dice.uniform(0.0, 0.012)),
+        slope=(dice.normal(0, 0.008), dice.uniform(0.0, 0.02)),
         web=dice.uniform(0.3, 0.95),
         skin=side * (head.half + dice.uniform(1.5, 4.0) if edge else 60.0),
         lean=side * dice.uniform(0.02, 0.2),
         slow=draw_grain(power_law(0.03, -4.0, 1.0, **SLOW), dice.generator, period_mm=SLOW["period_mm"]),
-        fine=draw_grain(power_law(0.3, -1.9, 1.4, **FINE), dice.generator, period_mm=FINE["period_mm"]),
+        fine=draw_grain(power_law(0.35, -1.5, 1.4, **FINE), dice.generator, period_mm=FINE["period_mm"]),
         ossicles=draw_ossicles(dice, finger, head, side),
     )
 
@@ -270,7 +275,7 @@ def eaten(bone: Bone, erosions: tuple[Erosion, ...], loss: float) -> Bone:
 
 def draw_pose(seed: int, visit: int, jsw_mm: float) -> Pose:
     """The pose at a visit. Crops are centred on the metacarpal head's top, half a joint space below."""
-    dice = Dice(2**40 + 1024 * seed + visit)
+    dice = Dice(1, seed, visit)
     return Pose(
         centre=(dice.normal(0, 0.6), dice.normal(0.2, 0.22) - jsw_mm / 2),
         tilt=dice.normal(0, 4.0),

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lsn_core.grain import Grain
 
-CORTICAL, TRABECULAR = 0.22, 0.050  # absorbance per mm in excess of the soft tissue around
+CORTICAL, TRABECULAR = 0.24, 0.052  # absorbance per mm in excess of the soft tissue around
 GRAIN = 0.34  # relative variation of trabecular density along a path
 
 
@@ -115,15 +115,16 @@ class Head:
         """Half widths (dorsal, volar) of one side at each depth."""
         volar = self.half * rounding(depth, self.height) * (1 - self.neck * ramp(depth, 0.8 * self.height, 6.0))
         volar = volar * (1 + self.lean * side)
-        volar = volar + bulge(self.bumps, side, depth) * rounding(depth, 2.0)
+        facing = 0.17 * self.height  # no deeper lies what faces the phalanx: there the dome is even
+        volar = volar + bulge(self.bumps, side, depth) * ramp(depth, facing, 1.5)
         narrowing = (1 - self.back[int(side > 0)]) * ramp(depth, 0.2 * self.height, 0.7 * self.height)
-        return volar * (1 - narrowing) + bulge(self.ridges, side, depth) * ramp(depth, 1.0, 3.0), volar
+        return volar * (1 - narrowing) + bulge(self.ridges, side, depth) * ramp(depth, facing, 2.0), volar
 
     def thickness(self, u: Tensor, depth: Tensor, inset: Tensor | float, plate: float) -> Tensor:
         """Path length (h, w) through the surface that lies `inset` inside the sides and `plate` under the joint."""
         behind = self.flatness * self.half * rounding(depth - plate, self.height)
         dorsal, volar = outlines(self.widths, u, depth - plate)
-        return chord(u, dorsal - 1.2 * inset, behind) + chord(u, volar - 0.6 * inset, behind)
+        return chord(u, dorsal - 1.4 * inset, behind) + chord(u, volar - 0.6 * inset, behind)
 
 
 @dataclass(frozen=True)
@@ -170,13 +171,13 @@ class Base:
 
     def covered(self, u: Tensor, inside: Tensor, rim: float) -> Tensor:
         """Share of a half's thickness that is bone: all above the cup, ever less of the rim below it."""
-        reach = rim * (1 - (u / (0.85 * self.half)) ** 2).clamp_min(0.02)
+        reach = max(rim, 1e-3) * (1 - (u / (0.85 * self.half)) ** 2).clamp_min(0.02)
         return 1 - (-inside / reach).clamp(0, 1) ** 0.6
 
 
 def chord(u: Tensor, width: Tensor, behind: Tensor) -> Tensor:
     """Path length through half an ellipse of half width `width` and thickness `behind` at u; 0 outside."""
-    return behind * (1 - (u / width.clamp_min(1e-3)) ** 2).clamp_min(0).sqrt()
+    return behind.clamp_min(0) * (1 - (u / width.clamp_min(1e-3)) ** 2).clamp_min(0).sqrt() * (width > 0)
 
 
 def network_lines(field: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ All are off by default. The clean layers stay the truth; only the image changes.
 """
 
 import io
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,7 +35,7 @@ class Detector:
         for name in ("blur_mm", "noise", "scatter", "fog"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} is not between 0 and 1")
-        if self.gamma <= 0 or (self.jpeg is not None and not 1 <= self.jpeg <= 95):
+        if not 0 < self.gamma < math.inf or (self.jpeg is not None and not 1 <= self.jpeg <= 95):
             raise ValueError(f"gamma {self.gamma} must be positive, and jpeg {self.jpeg} from 1 to 95 or None")
 
     def expose(self, joint: Joint, *, seed: int) -> Joint:
@@ -56,11 +57,11 @@ class Detector:
         sides = [max(1, round(side * spacing_mm / PIXEL_MM)) for side in light.shape[-2:]]
         generator = torch.Generator().manual_seed(seed)
         grain = self.noise * torch.randn((1, 1, *sides), generator=generator)
-        grain = F.interpolate(grain, size=light.shape[-2:], mode="bicubic", align_corners=False)
+        grain = F.interpolate(grain, size=light.shape[-2:], mode="bicubic", antialias=True)
         return light + light.clamp_min(0).sqrt() * grain
 
 
-COMPUTED_RADIOGRAPHY = Detector(blur_mm=0.105, noise=0.004, scatter=0.05, fog=0.025, jpeg=77)  # as the public data look
+COMPUTED_RADIOGRAPHY = Detector(blur_mm=0.1, noise=0.005, scatter=0.05, fog=0.025, jpeg=77)  # as the public data look
 
 
 def blurred(image: Tensor, sigma: float) -> Tensor:
