@@ -158,16 +158,17 @@ def draw_anatomy(seed: int, finger: str, severity: float) -> Anatomy:
 def draw_head(dice: Dice, build: Build, size: float) -> Head:
     """A metacarpal head of a finger's build."""
     back = tuple(build.back * dice.normal(1, 0.12) for _ in range(2))
-    tubercles = tuple(Bump(side, dice.uniform(6.0, 9.5), dice.uniform(-0.3, 0.7), 1.3) for side in (-1.0, 1.0))
+    tubercles = tuple(Bump(side, dice.uniform(6.0, 9.5), dice.uniform(-0.5, 0.9), 1.5) for side in (-1.0, 1.0))
     return Head(
         half=build.head / 2 * size * dice.normal(1, 0.04),
         height=build.height * size * dice.normal(1, 0.05),
         back=tuple(min(share, 0.92) for share in back),
         neck=build.neck + dice.normal(0, 0.04),
-        lean=dice.normal(0, 0.045),
+        lean=dice.normal(0, 0.07),
         bumps=tubercles + draw_unevenness(dice, 0.15),
         ridges=draw_unevenness(dice, 0.35),
-        flatness=dice.uniform(0.7, 0.85),
+        flatness=dice.uniform(0.75, 1.0),
+        section=dice.uniform(0.55, 0.9),
     )
 
 
@@ -278,7 +279,7 @@ def draw_pose(seed: int, visit: int, jsw_mm: float) -> Pose:
     dice = Dice(1, seed, visit)
     return Pose(
         centre=(dice.normal(0, 0.6), dice.normal(0.2, 0.22) - jsw_mm / 2),
-        tilt=dice.normal(0, 4.0),
+        tilt=dice.normal(0, 5.0),
         deviation=dice.normal(0, 6.0),
         flexion=dice.normal(2.0, 4.0),
         magnification=dice.uniform(1.02, 1.05),

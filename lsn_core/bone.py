@@ -101,6 +101,7 @@ class Head:
     bumps: tuple[Bump, ...]  # tubercles, and the unevenness of the outline
     ridges: tuple[Bump, ...]  # unevenness of the dorsal half's outline
     flatness: float  # thickness relative to width
+    section: float = 0.5  # exponent of the volar half's sections: 0.5 an ellipse, more thins the condyles' sides
 
     def surface(self, u: Tensor) -> Tensor:
         """Depth of the dome's outline at u, 0 at its top."""
@@ -124,7 +125,7 @@ class Head:
         """Path length (h, w) through the surface that lies `inset` inside the sides and `plate` under the joint."""
         behind = self.flatness * self.half * rounding(depth - plate, self.height)
         dorsal, volar = outlines(self.widths, u, depth - plate)
-        return chord(u, dorsal - 1.4 * inset, behind) + chord(u, volar - 0.6 * inset, behind)
+        return chord(u, dorsal - 1.4 * inset, behind) + chord(u, volar - 0.6 * inset, behind, section=self.section)
 
 
 @dataclass(frozen=True)
@@ -175,9 +176,12 @@ class Base:
         return 1 - (-inside / reach).clamp(0, 1) ** 0.6
 
 
-def chord(u: Tensor, width: Tensor, behind: Tensor) -> Tensor:
-    """Path length through half an ellipse of half width `width` and thickness `behind` at u; 0 outside."""
-    return behind.clamp_min(0) * (1 - (u / width.clamp_min(1e-3)) ** 2).clamp_min(0).sqrt() * (width > 0)
+def chord(u: Tensor, width: Tensor, behind: Tensor, *, section: float = 0.5) -> Tensor:
+    """Path length at u through half a section of half width `width` and thickness `behind`; 0 outside.
+
+    The section is half an ellipse, or pointed at its sides where `section` is more than 0.5.
+    """
+    return behind.clamp_min(0) * (1 - (u / width.clamp_min(1e-3)) ** 2).clamp_min(0) ** section * (width > 0)
 
 
 def network_lines(field: Tensor) -> Tensor:

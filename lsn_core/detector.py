@@ -1,4 +1,4 @@
-"""What a real detector and its display do to a clean radiograph: each violation of Eq. 4 has a name and a strength.
+"""What a real detector and its display do to a clean radiograph: each violation of `compose` has its name and strength.
 
 All are off by default. The clean layers stay the truth; only the image changes.
 """

@@ -1,7 +1,7 @@
 """Procedural metacarpophalangeal joints whose layers, masks and joint space width are exactly known.
 
-Path lengths through bone and tissue become absorbances, which add by construction: Eq. 4 holds exactly, and the layers
-are the truth. What real detectors do to such an image is in `detector`, and is off here.
+Path lengths through bone and tissue become absorbances, which add: `compose` gives back the image exactly, and the
+layers are the truth. What real detectors do to such an image is in `detector`, and is off here.
 """
 
 from collections.abc import Iterator
