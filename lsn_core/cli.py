@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections import Counter
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -20,14 +21,16 @@ app = typer.Typer(
     A first visit: "lsn phantom phantoms" draws joints whose truth is known, "lsn train runs/first --data phantoms
     --profile quick" learns to separate them, "lsn evaluate runs/first --data phantoms" measures it.
 
-    Data are a folder with a manifest.csv, the BLS-GAN release, or a packed file.
+    Data are a folder with a manifest.csv, which "lsn data init" writes for images of one's own, the BLS-GAN release,
+    RAM-H1200, or a packed file.
 
     Research only: not a medical device.""",
 )
-data_app = typer.Typer(no_args_is_help=True, help="Check and pack data sets.")
+data_app = typer.Typer(no_args_is_help=True, help="Fetch, list, check and pack data sets.")
 app.add_typer(data_app, name="data")
 
 Data = Annotated[str, typer.Option("--data", metavar="PATH", help="Folder or packed file that holds the data set.")]
+Release = StrEnum("Release", {"BLS_GAN": "bls-gan"})  # what can be fetched
 Split = Annotated[str, typer.Option(help='Part of the data set: "train", "test", "all", or a list of its own.')]
 
 
@@ -37,29 +40,55 @@ def phantom(
     count: Annotated[int, typer.Option(min=1, help="How many joints; the fingers take turns.")] = 40,
     size: Annotated[int, typer.Option(min=16, help="Sides in px; the field is 21 mm.")] = 256,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first joint; the others follow.")] = 0,
+    diseased: Annotated[float, typer.Option(min=0, max=1, help="Share of them with rheumatoid arthritis.")] = 0.5,
+    visits: Annotated[int, typer.Option(min=1, help="Radiographs of each, at later and later visits.")] = 1,
+    as_film: Annotated[
+        bool, typer.Option("--as-film", help="Blur, noise, scatter and JPEG in the images, as of real radiographs.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write into a folder that holds a data set already.")] = False,
 ) -> None:
     """Draw phantoms: 16-bit images, masks, layers, and a manifest.csv with the true joint space widths."""
+    from lsn_core.detector import COMPUTED_RADIOGRAPHY, PERFECT
     from lsn_core.export import write_phantoms
 
-    typer.echo(write_phantoms(out, count=count, size=size, seed=seed))
+    detector = COMPUTED_RADIOGRAPHY if as_film else PERFECT
+    drawing = {"count": count, "size": size, "seed": seed, "diseased": diseased, "times": visits}
+    typer.echo(write_phantoms(out, **drawing, detector=detector, force=force))
+
+
+@data_app.command("init")
+def data_init(
+    folder: Annotated[Path, typer.Argument(help="Folder that holds images and their masks, subfolders too.")],
+    subject: Annotated[
+        str | None, typer.Option(metavar="REGEX", help="Who it is: the one group of it, found in an image's path.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a manifest.csv that is there.")] = False,
+) -> None:
+    """Write the manifest.csv of one's own images. Masks lie beside each as STEM_mask_lower.* and STEM_mask_upper.*."""
+    from lsn_core.inventory import UNKNOWN_SUBJECTS, take_inventory
+
+    inventory = take_inventory(folder, subject=subject, force=force)
+    typer.echo("\n".join(inventory.told()))
+    if subject is None:
+        typer.echo(f"warning: {UNKNOWN_SUBJECTS}", err=True)
+    typer.echo(f"{folder / 'manifest.csv'}: written; fill in what you know, then run 'lsn data check {folder}'")
 
 
 @data_app.command("check")
 def data_check(path: Annotated[Path, typer.Argument(help="Folder or packed file.")], split: Split = "all") -> None:
-    """Decode every radiograph and mask of a data set; list what cannot be used, and why. Exit code 1 if anything."""
-    from lsn_core.data import check, open_dataset
+    """Decode every radiograph and mask of a data set; list all that is wrong, and why. Exit code 1 if anything."""
+    from lsn_core.check import survey
     from lsn_core.results import counts
 
-    dataset = open_dataset(path, split=split)
-    typer.echo(counts(dataset.rows))
-    splits = Counter(split for row in dataset.rows for split in row.splits)
+    found = survey(path, split=split)
+    typer.echo(counts(found.dataset.rows))
+    splits = Counter(split for row in found.dataset.rows for split in row.splits)
     typer.echo("splits: " + ", ".join(f"{name} {number}" for name, number in sorted(splits.items())))
-    typer.echo(f"pixel spacing known of {sum(row.spacing_mm is not None for row in dataset.rows)}")
-    problems = check(dataset)
-    for _, reason in problems:
-        typer.echo(f"error: {reason}", err=True)
-    typer.echo(f"{len(dataset) - len(problems)} of {len(dataset)} radiographs can be used")
-    raise typer.Exit(1 if problems else 0)
+    typer.echo(found.spacings())
+    for finding in found.findings:
+        typer.echo(f"error: {finding.reason}", err=True)
+    typer.echo(f"{len(found.good)} of {found.total} radiographs can be used")
+    raise typer.Exit(1 if found.findings else 0)
 
 
 @data_app.command("pack")
@@ -68,12 +97,64 @@ def data_pack(
     out: Annotated[Path, typer.Argument(help="File to write, ending in .safetensors.")],
     split: Split = "all",
 ) -> None:
-    """Write a data set as one file: the images' own bytes and 1-bit masks. Refuses a data set with a damaged file."""
-    from lsn_core.data import open_dataset, pack
+    """Write a data set as one file: images without their metadata, 1-bit masks, and what the manifest says of them.
 
-    dataset = open_dataset(path, split=split)
-    pack(dataset, out)
-    typer.echo(f"{out}: {len(dataset)} radiographs, {out.stat().st_size / 1e6:.1f} MB")
+    Refuses a data set with a damaged file. Names of files, joints and subjects are kept, so let them be codes.
+    """
+    from lsn_core.check import survey
+    from lsn_core.pack import pack, refuse_name
+
+    refuse_name(out)
+    found = survey(path, split=split)
+    found.refuse_bad()
+    pack(found.dataset, out)
+    doubted = len(found.dataset) - len(found.good)
+    if doubted:
+        typer.echo(f"warning: {doubted} radiographs have doubtful masks, which 'lsn data check' lists", err=True)
+    typer.echo(f"{out}: {len(found.dataset)} radiographs, {out.stat().st_size / 1e6:.1f} MB")
+
+
+@data_app.command("fetch")
+def data_fetch(
+    release: Annotated[Release, typer.Argument(help="Which data set.")],
+    dest: Annotated[Path, typer.Argument(help="Folder to make; absent, empty, or an incomplete copy.")],
+    url: Annotated[str | None, typer.Option(help="Another address of the same archive, a file:///... too.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace missing or damaged files of DEST.")] = False,
+) -> None:
+    """Download a public data set and verify every file of it. A cut download goes on where it stopped."""
+    from lsn_core.fetch import TERMS, URL, fetch
+
+    typer.echo(TERMS)
+    typer.echo(fetch(dest, url=url or URL, force=force))
+
+
+@data_app.command("compare")
+def data_compare(
+    a: Annotated[Path, typer.Argument(help="Folder or packed file that is judged.")],
+    b: Annotated[Path, typer.Argument(help="Folder or packed file that it is compared with.")],
+    split_a: Annotated[str, typer.Option(help='Part of A, as "all" or "train".')] = "all",
+    split_b: Annotated[str, typer.Option(help='Part of B, as "all" or "train".')] = "all",
+    limit: Annotated[int | None, typer.Option(min=1, help="Draw so many radiographs of each; default all.")] = None,
+    by_finger: Annotated[bool, typer.Option("--by-finger", help="Print a table of each finger too.")] = False,
+    classifier: Annotated[bool, typer.Option(help="Train classifiers to tell A from B, in minutes.")] = True,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of what is drawn, split and trained.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="File for the numbers and their provenance, as JSON.")] = None,
+) -> None:
+    """How alike two data sets look: statistics side by side, and whether classifiers can tell them apart."""
+    from lsn_core import compare, two_sample
+    from lsn_core.results import write_metrics
+
+    (first, known_a), (second, known_b) = (
+        compare.measure_data(path, split=split, limit=limit, seed=seed, name=name)
+        for name, path, split in (("A", a, split_a), ("B", b, split_b))
+    )
+    results = compare.compare(first, second)
+    typer.echo(compare.report(results, by_finger=by_finger))
+    if classifier:
+        results["two_sample"] = two_sample.with_null(first, second, seed=seed)
+        typer.echo(two_sample.report(results["two_sample"]))
+    if out:
+        typer.echo(f"written to {write_metrics(out, results, kind='comparison', a=known_a, b=known_b, seed=seed)}")
 
 
 @app.command()
@@ -118,7 +199,7 @@ def evaluate(
 
 @app.command()
 def separate(
-    images: Annotated[list[Path], typer.Argument(help="Radiographs: PNG, JPEG, BMP, TIFF or .npy.")],
+    images: Annotated[list[Path], typer.Argument(help="Radiographs: PNG, JPEG, BMP, TIFF, .npy or DICOM.")],
     out: Annotated[Path, typer.Option(help="Folder for STEM_soft.png, STEM_lower.png, STEM_upper.png (16-bit).")],
     weights: Annotated[str, typer.Option(help="A shipped generator's name, a run's folder, or a file.")] = "compact",
     lower: Annotated[Path | None, typer.Option(help="Mask of the lower bone, for a single image.")] = None,

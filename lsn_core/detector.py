@@ -61,6 +61,7 @@ class Detector:
         return light + light.clamp_min(0).sqrt() * grain
 
 
+PERFECT = Detector()
 COMPUTED_RADIOGRAPHY = Detector(blur_mm=0.1, noise=0.005, scatter=0.05, fog=0.025, jpeg=77)  # as the public data look
 
 

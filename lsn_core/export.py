@@ -1,8 +1,8 @@
 """Files for users: phantoms in the layout of one's own radiographs, and the layers of separated images."""
 
 import csv
-import glob
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,25 +10,44 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from lsn_core.data import COLUMNS, MANIFEST
-from lsn_core.files import InputError, write_text
-from lsn_core.images import SUFFIXES, read_image, read_mask, write_image, write_mask
+from lsn_core.detector import PERFECT, Detector
+from lsn_core.files import InputError, read_bytes, write_text
+from lsn_core.images import decode_header, decode_image, decode_mask, fit_mask, stem, write_image, write_mask
+from lsn_core.inventory import mask_beside
 from lsn_core.joint import Joint
+from lsn_core.manifest import COLUMNS, MANIFEST
 from lsn_core.masks import hand_mask
 from lsn_core.networks import Separator, load_generator
-from lsn_core.phantom import phantoms
+from lsn_core.phantom import drawn, visits
 from lsn_core.radiograph import LAYERS
 
+NO_IMAGE = re.compile(r"_(mask|layer)_\w+$")  # how the stem of a mask or a phantom's layer ends
 
-def write_phantoms(out: Path, *, count: int, size: int, seed: int) -> Path:
-    """Draw `count` phantoms into a folder, every fifth for the "test" split; the manifest comes last. Returns its path.
 
-    Beside the columns that `open_dataset` reads, the manifest holds the true JSW and the files of the true layers.
+def write_phantoms(
+    out: Path,
+    *,
+    count: int,
+    size: int,
+    seed: int,
+    diseased: float = 0.5,
+    times: int = 1,
+    detector: Detector = PERFECT,
+    force: bool = False,
+) -> Path:
+    """Draw `count` phantoms into a folder, each at that many visits, every fifth for the "test" split.
+
+    The manifest comes last, and its path is returned. Beside the columns that `open_dataset` reads, it holds the true
+    JSW and the files of the true layers, which no detector changes. Raises `InputError` where the folder holds a data
+    set already, unless `force` is given.
     """
-    rows = []
-    for k, joint in enumerate(tqdm(phantoms(count, seed=seed, size=size), desc="phantoms", unit="joint", total=count)):
-        tested = k % 5 == 4 - k // 5 % 5  # one in five, another finger each time
-        rows.append(_write_phantom(out, joint, "test" if tested else "train"))
+    if (out / MANIFEST).exists() and not force:
+        raise InputError(f"{out / MANIFEST}: exists already; choose another folder, or replace the data with --force")
+    rows, joints = [], drawn(count, seed=seed, size=size, diseased=diseased)
+    for k, phantom in enumerate(tqdm(joints, desc="phantoms", unit="joint", total=count)):
+        split = "test" if k % 5 == 4 - k // 5 % 5 else "train"  # one in five, another finger each time
+        for visit, joint in enumerate(visits(phantom, times)):
+            rows.append(_write_phantom(out, detector.expose(joint, seed=1000 * phantom.seed + visit), visit, split))
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=[*COLUMNS, "jsw_mm", *(f"layer_{name}" for name in LAYERS)])
     writer.writeheader()
@@ -36,7 +55,7 @@ def write_phantoms(out: Path, *, count: int, size: int, seed: int) -> Path:
     return write_text(out / MANIFEST, text.getvalue())
 
 
-def _write_phantom(out: Path, joint: Joint, split: str) -> dict[str, str]:
+def _write_phantom(out: Path, joint: Joint, visit: int, split: str) -> dict[str, str]:
     """Write one phantom's image, masks and layers; return its line of the manifest."""
     names = {part: f"{joint.name}_mask_{part}.png" for part in ("lower", "upper")}
     write_image(out / f"{joint.name}.png", joint.image[0].numpy())
@@ -45,7 +64,8 @@ def _write_phantom(out: Path, joint: Joint, split: str) -> dict[str, str]:
     for name, layer in zip(LAYERS, joint.layers, strict=True):
         write_image(out / f"{joint.name}_layer_{name}.png", layer.numpy())
     layers = {f"layer_{name}": f"{joint.name}_layer_{name}.png" for name in LAYERS}
-    known = {"joint": joint.joint, "finger": joint.finger, "side": joint.side, "split": split}
+    known = {key: getattr(joint, key) for key in ("joint", "subject", "finger", "side")}
+    known |= {"visit": str(visit), "split": split}
     truth = {"spacing_mm": f"{joint.spacing_mm:.6f}", "jsw_mm": f"{joint.jsw_mm:.4f}"}
     return {"image": f"{joint.name}.png", **names, **known, **truth, **layers}
 
@@ -59,37 +79,45 @@ def separate_files(
     """
     if (lower or upper) and (len(images) > 1 or not (lower and upper)):
         raise InputError("--lower and --upper: both belong to one image; give both with one image, or neither")
-    stems = [image.stem for image in images]
-    twice = {stem for stem in stems if stems.count(stem) > 1}
+    _refuse_what_is_no_image(images)
+    stems = [stem(image) for image in images]
+    twice = {name for name in stems if stems.count(name) > 1}
     if twice:
         raise InputError(f"{', '.join(sorted(twice))}: two images have this name, and so would their layers; run apart")
     separator = load_generator(weights)
     inputs = [_read(image, lower or beside(image, "lower"), upper or beside(image, "upper")) for image in images]
     for path, (image, masks) in zip(images, inputs, strict=True):
-        yield _write_layers(separator, image, masks, out, path.stem)
+        yield _write_layers(separator, image, masks, out, stem(path))
 
 
 def beside(image: Path, part: str) -> Path:
     """The mask of a bone that lies beside an image, STEM_mask_lower.* or STEM_mask_upper.*."""
-    candidates = sorted(image.parent.glob(f"{glob.escape(image.stem)}_mask_{part}.*"))
-    found = [path for path in candidates if path.suffix.lower() in SUFFIXES]
-    if not found:
-        missing = image.with_name(f"{image.stem}_mask_{part}.png")
+    found = mask_beside(image, part)
+    if found is None:
+        missing = image.with_name(f"{stem(image)}_mask_{part}.png")
         raise InputError(f"{missing}: no mask of the {part} bone; draw one there, or name it with --{part}")
-    return found[0]
+    return found
+
+
+def _refuse_what_is_no_image(images: list[Path]) -> None:
+    """Raise `InputError` for folders, and for masks and layers that a pattern such as *.png brought along."""
+    for path in images:
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder; give the images in it, as in {path / '*.png'}")
+    others = [path for path in images if NO_IMAGE.search(stem(path))]
+    if others:
+        rest = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        told = "no radiograph but a mask or a layer; masks are found by themselves, so give the radiographs only"
+        raise InputError(f"{others[0]}{rest}: {told}")
 
 
 def _read(path: Path, lower: Path, upper: Path) -> tuple[np.ndarray, np.ndarray]:
     """An image (h, w) and its masks (3, h, w)."""
-    image = read_image(path)
+    encoded = read_bytes(path), str(path)
+    image, header = decode_image(*encoded), decode_header(*encoded)
     if image.shape[0] != image.shape[1]:
         raise InputError(f"{path}: the image is {image.shape[1]} x {image.shape[0]} px; crop joints to squares")
-    masks = []
-    for mask in (lower, upper):
-        masks.append(read_mask(mask))
-        if masks[-1].shape != image.shape:
-            sizes = f"{masks[-1].shape[1]} x {masks[-1].shape[0]} px and its image {image.shape[1]} x {image.shape[0]}"
-            raise InputError(f"{mask}: the mask is {sizes}; export both at the same size")
+    masks = [fit_mask(decode_mask(read_bytes(m), str(m)), image, header, str(m)) for m in (lower, upper)]
     return image, np.stack((hand_mask(image) | masks[0] | masks[1], *masks)).astype(np.float32)
 
 

@@ -20,5 +20,6 @@ class Joint:
     finger: str | None = None  # one of FINGERS
     side: str | None = None  # "L" or "R"
     spacing_mm: float | None = None  # mm per pixel of this image; None: lengths in px only
+    spacing_from: str | None = None  # where a DICOM header measures it: "patient", "detector" (magnified); None: stated
     layers: Float[Tensor, "3 h w"] | None = None  # soft, lower, upper in [0, 1]
     jsw_mm: float | None = None  # negative: projected overlap

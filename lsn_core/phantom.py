@@ -98,12 +98,17 @@ class Phantom:
         return u / self.pose.magnification, v / self.pose.magnification
 
 
-def phantoms(count: int, *, seed: int, size: int, diseased: float = 0.5) -> Iterator[Joint]:
+def drawn(count: int, *, seed: int, size: int, diseased: float = 0.5) -> Iterator[Phantom]:
     """`count` joints from seeds that follow one another, the fingers taking turns; that share of them diseased."""
     for k in range(count):
         dice = Dice(2, seed + k)
         severity = dice.uniform(0, 1) if dice.chance(diseased) else 0.0
-        yield Phantom(seed + k, FINGERS[k % len(FINGERS)], size, severity).render()
+        yield Phantom(seed + k, FINGERS[k % len(FINGERS)], size, severity)
+
+
+def phantoms(count: int, *, seed: int, size: int, diseased: float = 0.5) -> Iterator[Joint]:
+    """The joints of `drawn`, each rendered once."""
+    return (phantom.render() for phantom in drawn(count, seed=seed, size=size, diseased=diseased))
 
 
 def visits(first: Phantom, count: int) -> Iterator[Joint]:

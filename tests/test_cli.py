@@ -14,12 +14,16 @@ import numpy as np
 import pytest
 import typer
 from PIL import Image
-from test_data import ROWS, WRONG_FILES, WRONG_LISTS, own_folder, rename
+from test_data import ROWS, WRONG_FILES, own_folder, rename
+from test_manifest import WRONG_LISTS
 
 from lsn_core.cli import app
 from lsn_core.images import read_image
 
-COMMANDS = ("phantom", "data check", "data pack", "train", "evaluate", "separate", "run", "book")
+COMMANDS = (
+    *("phantom", "data init", "data check", "data pack", "data fetch", "data compare"),
+    *("train", "evaluate", "separate", "run", "book"),
+)
 LSN = [sys.executable, "-c", "from lsn_core.cli import main; main()"]
 
 
@@ -63,7 +67,7 @@ def test_every_command_and_all_its_words_have_help(lsn):
 
 
 def test_help_reads_like_a_manual(lsn):
-    for words, names in (((), COMMANDS), (("data",), ["data check", "data pack"])):
+    for words, names in (((), COMMANDS), (("data",), ["data init", "data check", "data pack"])):
         listed = lsn(*words, "--help").out.split("Commands:")[1]
         assert all(re.search(rf"^  {name.split()[len(words)]}  +[A-Z]", listed, re.M) for name in names)
     shown = lsn("--help").out
@@ -98,6 +102,26 @@ def test_from_phantoms_to_layers(lsn, tmp_path):
         f"{image.stem}: three layers"
     )
     assert read_image(tmp_path / "out" / f"{image.stem}_soft.png").shape == (32, 32)
+
+
+def test_from_files_to_a_pack(lsn, own, tmp_path):
+    """One's own images: listed, checked where they lie or by their list, and packed."""
+    for stem in "abc":
+        for part in ("lower", "upper"):
+            (own / f"{stem}_{part}.png").rename(own / f"{stem}_mask_{part}.png")
+    (own / "c_mask_upper.png").unlink()
+    told = lsn("data", "init", own, "--force")
+    assert told.code == 0 and told.err.startswith(
+        "warning: no subject is known, so joints of one person may be in both"
+    )
+    assert told.out.splitlines()[0] == "2 images with both masks, 2 joints, 0 subjects"
+    assert "left out: c.png has no mask_upper\n" in told.out
+    for path in (own, own / "manifest.csv"):
+        told = lsn("data", "check", path)
+        assert told.code == 0 and told.out.endswith("2 of 2 radiographs can be used\n") and not told.err
+    told = lsn("data", "pack", own, tmp_path / "own.safetensors")
+    assert (told.code, told.out) == (0, f"{tmp_path}/own.safetensors: 2 radiographs, 0.0 MB\n")
+    assert not lsn("data", "init", own, "--force", "--subject", "^(.)").err
 
 
 def test_a_notebook_is_run(lsn, notebook):
@@ -167,7 +191,16 @@ def test_bones_that_cover_the_frame(lsn, own, tmp_path, trained):
         (("evaluate", "run", "--data", "own"), "run: no such weights; give a trained run's folder"),
         (("evaluate", "run", "--data", "own", "--split", "tset"), "own: split 'tset' has no joints; choose one of"),
         (("data", "check", "absent"), "absent: no such folder or file; give"),
-        (("data", "pack", "own", "own/p", "--split", "x"), "own: split 'x' has no joints; choose one of"),
+        (("data", "pack", "own", "p.safetensors", "--split", "x"), "own: split 'x' has no joints; choose one of"),
+        (("data", "pack", "own", "own/p.pt"), "own/p.pt: a packed data set is called NAME.safetensors; give it that"),
+        (("data", "init", "own"), "own/manifest.csv: exists already; keep it, or replace it with --force"),
+        (("data", "init", "absent"), "absent: no such folder; give the folder that holds"),
+        (("phantom", "own"), "own/manifest.csv: exists already; choose another folder, or replace the data with --f"),
+        (("separate", "own", "--out", "out"), "own: is a folder; give the images in it, as in own/"),
+        (
+            ("separate", "own/x_mask_lower.png", "own/x_layer_soft.png", "--out", "out"),
+            "x_mask_lower.png and 1 more: no",
+        ),
         (("separate", "own/a.png", "own/b.png", "--out", "out", "--lower", "own/a.png"), "--lower and --upper: both"),
         (("run", "absent.ipynb", "--out", "o.ipynb"), "absent.ipynb: no such file; check the path"),
         (

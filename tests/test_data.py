@@ -78,7 +78,7 @@ ROWS = [
     line("a", ",j1,index,L,0.1,train"),
     line("b", ",j1,index,L,0.1,train"),
     line("c"),
-    line("d", ",,,,,all2"),
+    line("d", ",,,,,validation"),
 ]
 
 
@@ -115,26 +115,6 @@ def test_a_joint_is_what_its_files_hold(release):
     hand = joint.masks[0].bool().numpy()
     assert not hand[:16, :3].any() and hand[:, 8:].all()  # no air, up to what JPEG smears
     assert (joint.masks[0] >= joint.masks[1:].amax(dim=0)).all()
-
-
-def test_a_manifest(own):
-    a, b = open_dataset(own, split="train")
-    assert (a.name, a.joint, a.finger, a.side, a.spacing_mm) == ("a", "j1", "index", "L", 0.1) and b.joint == "j1"
-    (c,) = open_dataset(own)  # an empty split is "test"; the other empty cells are unknown
-    assert (c.name, c.joint, c.finger, c.side, c.spacing_mm) == ("c", "c", None, None, None)
-    assert len(open_dataset(own, split="all2")) == 1 and len(open_dataset(own, split="all")) == 4
-
-
-@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
-@pytest.mark.parametrize("mark", ["", "\ufeff"])
-def test_a_manifest_as_spreadsheets_write_it(own, ending, mark):
-    (own / "manifest.csv").write_bytes((mark + ending.join([*ROWS, ""])).encode())
-    assert [row.image for row in open_dataset(own, split="all").rows] == ["a.png", "b.png", "c.png", "d.png"]
-
-
-def test_a_manifest_needs_three_columns(tmp_path):
-    own = own_folder(tmp_path / "own", ["upper,image,lower", "a_upper.png,a.png,a_lower.png"])
-    assert open_dataset(own)[0].name == "a"
 
 
 @pytest.mark.parametrize("layout", ["release", "own"])
@@ -234,21 +214,12 @@ WRONG_FILES = {  # damage to a file of the test joint c: (how, what the message 
     "infinity": (with_npy(-np.inf), r"/c.npy: 1 values are NaN or infinite; export"),
     "values beyond white": (with_npy(255.0), r"/c.npy: .* 0.5 to 255; scale"),
     "text": (lambda root: (root / "c.png").write_text("x"), r"/c.png: not an image that can be read; convert"),
-    "empty file": (lambda root: (root / "c.png").write_bytes(b""), r"/c.png: not an image that can be read; convert"),
-}
-WRONG_LISTS = {  # damage to the manifest
-    "missing image": (lambda root: (root / "c.png").unlink(), r"/c.png: listed but not there; restore"),
-    "missing masks": (lambda root: [p.unlink() for p in root.glob("c_*")], r"/c_lower.png and 1 more: listed but not"),
-    "no column": (lambda root: rename(root, "lower,", "mask,"), r"manifest.csv: no column lower; the header is"),
-    "empty manifest": (lambda root: (root / "manifest.csv").write_text(""), r"manifest.csv: no column image, lower"),
-    "no rows": (lambda root: (root / "manifest.csv").write_text(HEADER), r"'test' has no joints; choose one of all,"),
-    "empty cell": (lambda root: rename(root, "c_lower.png", ""), r"manifest.csv line 4: image, lower, upper are not"),
-    "toe": (lambda root: rename(root, "index", "toe"), r"manifest.csv line 2: finger 'toe' is unknown; use one of"),
-    "spacing in words": (lambda root: rename(root, "0.1", "fine"), r"line 2: spacing_mm 'fine' is not a positive"),
-    "spacing of zero": (lambda root: rename(root, "0.1", "0"), r"line 2: spacing_mm '0' is not a positive"),
-    "spacing of NaN": (lambda root: rename(root, "0.1", "nan"), r"line 2: spacing_mm 'nan' is not a positive"),
-    "a joint in two splits": (lambda root: rename(root, "c_upper.png", "c_upper.png,j1"), r"joint j1 is in two splits"),
-    "a name twice": (lambda root: rename(root, "b.png", "a.jpg"), r"manifest.csv: two images are called a; rename"),
+    "empty file": (lambda root: (root / "c.png").write_bytes(b""), r"/c.png: the file is empty, 0 bytes; copy it"),
+    "coloured mask": (
+        mask_of(np.arange(40 * 48 * 3, dtype=np.uint8).reshape(*SHAPE, 3)),
+        r"/c_lower.png: the mask is coloured; draw",
+    ),
+    "grey mask": (mask_of(drawing(2)[0]), r"/c_lower.png: \d+% of the mask is grey; draw"),
 }
 
 
@@ -259,8 +230,9 @@ def test_wrong_files(own, tmp_path, damage):
     dataset = open_dataset(own, split="all")
     with pytest.raises(InputError, match=str(own) + told) as refusal:
         dataset[2]
-    ((name, reason),) = check(dataset)
-    assert name == "c" and reason == str(refusal.value) and "\n" not in reason
+    (finding,) = check(dataset)
+    assert finding.name == "c" and finding.reason == str(refusal.value) and "\n" not in finding.reason
+    assert not finding.usable
     assert dataset[0].name == "a"  # the others are as good as before
     with pytest.raises(InputError, match=told):
         pack(dataset, tmp_path / "pack.safetensors")
@@ -273,18 +245,12 @@ def test_masks_that_are_swapped_or_drawn_twice_are_found(own):
     lower, upper = (own / f"c_{part}.png" for part in ("lower", "upper"))
     saved = lower.read_bytes()
     lower.write_bytes(upper.read_bytes())  # one bone drawn twice
-    assert [name for name, reason in check(dataset) if "not above the lower mask; swap" in reason] == ["c"]
+    (drawn_twice,) = check(dataset)
     upper.write_bytes(saved)  # and now the two are swapped
-    assert [name for name, reason in check(dataset) if "not above the lower mask; swap" in reason] == ["c"]
-
-
-@pytest.mark.parametrize("damage", WRONG_LISTS)
-def test_wrong_manifests(own, damage):
-    harm, told = WRONG_LISTS[damage]
-    harm(own)
-    with pytest.raises(InputError, match=told) as refusal:
-        open_dataset(own)
-    assert str(own) in str(refusal.value) and "\n" not in str(refusal.value)
+    (swapped,) = check(dataset)
+    assert drawn_twice.reason.startswith(f"{upper}: it lies on the bone of the lower mask; redraw")
+    assert swapped.reason.startswith(f"{upper}: not above the lower mask; swap")
+    assert drawn_twice.usable and swapped.usable  # they can be decoded, and packed as they are
 
 
 @pytest.mark.parametrize(
@@ -323,12 +289,11 @@ def test_paths_that_are_no_data_set(tmp_path, own):
     with pytest.raises(InputError, match=r"absent: no such folder or file; give the path of a data set"):
         open_dataset(tmp_path / "absent")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"empty: holds neither a manifest.csv nor the BLS-GAN lists .*; add a"):
+    with pytest.raises(InputError, match=r"empty: holds neither a manifest.csv nor the lists of BLS-GAN or RAM-"):
         open_dataset(tmp_path / "empty")
-    for file in (own / "a.png", own / "manifest.csv"):
-        with pytest.raises(InputError, match=rf"{file}: not a packed data set \(.*\); write one with 'lsn data pack'"):
-            open_dataset(file)
-    with pytest.raises(InputError, match="split 'tset' has no joints; choose one of all, all2, test, train"):
+    with pytest.raises(InputError, match=rf"{own}/a.png: not a packed data set \(.*\); write one with 'lsn data pack'"):
+        open_dataset(own / "a.png")
+    with pytest.raises(InputError, match="split 'tset' has no joints; choose one of all, test, train, validation"):
         open_dataset(own, split="tset")
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from test_dicom import dicom
 
 from lsn_core.data import MANIFEST, open_dataset
+from lsn_core.detector import COMPUTED_RADIOGRAPHY, PERFECT
 from lsn_core.export import beside, separate_files, write_phantoms
 from lsn_core.files import InputError
 from lsn_core.images import read_image, write_image, write_mask
@@ -47,13 +49,38 @@ def test_the_manifest_holds_the_truth(phantom_folder):
 
 def test_one_in_five_is_for_the_test_and_all_fingers_come_up(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "lsn_core.export._write_phantom", lambda _, joint, split: {"split": split, "finger": joint.finger}
+        "lsn_core.export._write_phantom", lambda _, joint, visit, split: {"split": split, "finger": joint.finger}
     )
     write_phantoms(tmp_path, count=25, size=16, seed=3)
     with (tmp_path / MANIFEST).open(newline="") as file:
         rows = [(row["split"], row["finger"]) for row in csv.DictReader(file)]
     tested = [finger for split, finger in rows if split == "test"]
     assert sorted(tested) == sorted(FINGERS) and len(rows) == 25 and {split for split, _ in rows} == {"test", "train"}
+
+
+def test_visits_are_of_one_joint_and_film_changes_only_the_image(tmp_path):
+    drawing = {"count": 2, "size": 48, "seed": 5, "diseased": 1.0, "times": 3}
+    for name, detector in (("clean", PERFECT), ("film", COMPUTED_RADIOGRAPHY)):
+        write_phantoms(tmp_path / name, **drawing, detector=detector)
+    clean, film = (open_dataset(tmp_path / name, split="all") for name in ("clean", "film"))
+    assert [row.visit for row in clean.rows] == ["0", "1", "2"] * 2 and len({row.joint for row in clean.rows}) == 2
+    for one, other in zip(clean, film, strict=True):
+        assert torch.equal(one.masks[1:], other.masks[1:]) and (one.image - other.image).abs().mean() > 1e-3
+    texts = [(tmp_path / name / MANIFEST).read_text() for name in ("clean", "film")]
+    assert texts[0] == texts[1]
+    widths = [float(row["jsw_mm"]) for row in csv.DictReader(texts[0].splitlines())]
+    assert widths[0] >= widths[1] >= widths[2] and widths[3] >= widths[4] >= widths[5]
+
+
+def test_a_data_set_is_only_replaced_on_demand(tmp_path):
+    (tmp_path / MANIFEST).write_text("mine")
+    with pytest.raises(
+        InputError, match=r"manifest.csv: exists already; choose another folder, or replace the data wi"
+    ):
+        write_phantoms(tmp_path, count=1, size=16, seed=0)
+    assert [path.name for path in tmp_path.iterdir()] == [MANIFEST] and (tmp_path / MANIFEST).read_text() == "mine"
+    write_phantoms(tmp_path, count=1, size=16, seed=0, force=True)
+    assert len(open_dataset(tmp_path, split="all")) == 1
 
 
 def test_the_manifest_comes_last(tmp_path, monkeypatch):
@@ -110,6 +137,28 @@ def test_masks_of_other_names(images, trained, tmp_path):
     assert [line.split("; ")[1] for line in told] == [line.split("; ")[1] for line in expected]
     for part in PARTS:
         assert (tmp_path / "1" / f"a_{part}.png").read_bytes() == (tmp_path / "2" / f"a_{part}.png").read_bytes()
+
+
+def test_dicom_is_separated_as_the_same_image_in_another_container(images, trained, tmp_path):
+    """Named by its UID, whose last number is no suffix."""
+    levels = np.round(read_image(images / "a.png") * 65535).astype(np.uint16)
+    (images / "1.2.840.1").write_bytes(dicom(levels, bits=16))
+    for part in ("lower", "upper"):
+        shutil.copy(images / f"a_mask_{part}.png", images / f"1.2.840.1_mask_{part}.png")
+    separate([images / "a.png", images / "1.2.840.1"], tmp_path / "out", trained)
+    for part in PARTS:
+        one, other = (read_image(tmp_path / "out" / f"{stem}_{part}.png") for stem in ("a", "1.2.840.1"))
+        np.testing.assert_array_equal(one, other)
+
+
+def test_words_that_are_no_radiographs(images, trained, tmp_path):
+    with pytest.raises(InputError, match=r"images: is a folder; give the images in it, as in .*/images/\*.png"):
+        separate([images], tmp_path / "out", trained)
+    with pytest.raises(
+        InputError, match=r"a_mask_lower.png and 3 more: no radiograph but a mask .* found by themselves"
+    ):
+        separate(sorted(images.glob("*.png")), tmp_path / "out", trained)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_mask_beside_an_image(tmp_path):

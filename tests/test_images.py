@@ -78,7 +78,7 @@ def test_a_mask_is_white_above_half_of_its_largest_value():
     ):
         np.testing.assert_array_equal(decode_mask(raster(pixels, "npy"), "m.npy"), DISC)
     np.testing.assert_array_equal(decode_mask(raster(DISC * np.uint8(255), "bmp"), "m.bmp"), DISC)
-    assert decode_mask(raster(np.uint8([[0, 99, 101, 200]]), "png"), "m.png").tolist() == [[False, False, True, True]]
+    assert decode_mask(raster(np.uint8([[0, 0, 99, 0, 101, 200, 200, 200, 200]]), "png"), "m.png").sum() == 5
 
 
 def test_written_files_read_back_the_same(tmp_path):
@@ -113,7 +113,7 @@ def npz() -> bytes:
         ("a.npy", npz(), "numpy.save"),
         ("a.npy", npz()[:90], "numpy.save"),
         ("a.npy", b"", "numpy.save"),
-        ("a.png", b"", "not an image"),
+        ("a.png", b"", "the file is empty"),
         ("a.png", b"%PDF-1.4 a scan", "not an image"),
         ("a.png", raster(LEVELS, "png")[:50], "damaged"),
         ("a.jpg", raster(LEVELS, "jpeg")[:-40], "damaged"),
