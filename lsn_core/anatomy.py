@@ -96,7 +96,7 @@ class Pose:
 
     centre: tuple[float, float]  # of the joint space from the frame's centre, mm right and down
     tilt: float  # of the phalanx, degrees counter-clockwise
-    deviation: float  # of the phalanx from the metacarpal, degrees counter-clockwise (ab- or adduction)
+    deviation: float  # of the metacarpal from the phalanx, degrees counter-clockwise (ab- or adduction)
     flexion: float  # degrees, towards the palm
     magnification: float  # of the finger on the detector
     gain: float  # of the display: all absorbances are multiplied by it
