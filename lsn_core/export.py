@@ -2,8 +2,11 @@
 
 import csv
 import io
+import os
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +21,7 @@ from lsn_core.joint import Joint
 from lsn_core.manifest import COLUMNS, MANIFEST
 from lsn_core.masks import hand_mask
 from lsn_core.networks import Separator, load_generator
-from lsn_core.phantom import drawn, visits
+from lsn_core.phantom import Phantom, drawn, visits
 from lsn_core.radiograph import LAYERS
 
 NO_IMAGE = re.compile(r"_(mask|layer)_\w+$")  # how the stem of a mask or a phantom's layer ends
@@ -43,16 +46,31 @@ def write_phantoms(
     """
     if (out / MANIFEST).exists() and not force:
         raise InputError(f"{out / MANIFEST}: exists already; choose another folder, or replace the data with --force")
-    rows, joints = [], drawn(count, seed=seed, size=size, diseased=diseased)
-    for k, phantom in enumerate(tqdm(joints, desc="phantoms", unit="joint", total=count)):
-        split = "test" if k % 5 == 4 - k // 5 % 5 else "train"  # one in five, another finger each time
-        for visit, joint in enumerate(visits(phantom, times)):
-            rows.append(_write_phantom(out, detector.expose(joint, seed=1000 * phantom.seed + visit), visit, split))
+    joints = enumerate(drawn(count, seed=seed, size=size, diseased=diseased))
+    with abandoned_on_error(ThreadPoolExecutor(os.cpu_count())) as pool:  # most of the time goes into PNG files
+        written = pool.map(lambda item: _write_visits(out, *item, times, detector), joints)
+        rows = [row for rows in tqdm(written, desc="phantoms", unit="joint", total=count) for row in rows]
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=[*COLUMNS, "jsw_mm", *(f"layer_{name}" for name in LAYERS)])
     writer.writeheader()
     writer.writerows(rows)
     return write_text(out / MANIFEST, text.getvalue())
+
+
+@contextmanager
+def abandoned_on_error(pool: ThreadPoolExecutor) -> Iterator[ThreadPoolExecutor]:
+    """A pool that, on an error or Ctrl-C, does not first finish all that waits in it."""
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _write_visits(out: Path, k: int, phantom: Phantom, times: int, detector: Detector) -> list[dict[str, str]]:
+    """Draw and write the k-th phantom at so many visits; return their lines of the manifest."""
+    split = "test" if k % 5 == 4 - k // 5 % 5 else "train"  # one in five, another finger each time
+    shown = (detector.expose(joint, seed=1000 * phantom.seed + i) for i, joint in enumerate(visits(phantom, times)))
+    return [_write_phantom(out, joint, visit, split) for visit, joint in enumerate(shown)]
 
 
 def _write_phantom(out: Path, joint: Joint, visit: int, split: str) -> dict[str, str]:
