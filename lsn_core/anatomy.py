@@ -122,9 +122,7 @@ class Anatomy:
     def clearance(self, deviation: float) -> float:
         """Mean gap in mm over the central half of the contact when the tops of both surfaces touch, bent sideways."""
         head, base = self.lower.shape, self.upper.shape
-        across = np.linspace(-0.98, 0.98, 2001) * head.half * (1 - abs(head.lean))
-        depth = head.surface(torch.from_numpy(across)).numpy()
-        u, v = turned(across, depth, deviation, head.height)
+        u, v = turned(*head.contour(), deviation, head.height)
         middle = np.linspace(-0.25, 0.25, 401) * contact(head, base)
         cup = base.surface(torch.from_numpy(middle)).numpy()
         return float(np.mean(np.interp(middle, u, v) - cup))

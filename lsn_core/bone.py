@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -107,6 +108,12 @@ class Head:
         """Depth of the dome's outline at u, 0 at its top."""
         reach = self.half * (1 + self.lean * u.sign())
         return self.height * (1 - (1 - (u / reach).clamp(-0.999, 0.999) ** 2).sqrt())
+
+    def contour(self) -> tuple[np.ndarray, np.ndarray]:
+        """The dome's outline as it is drawn, bumps and all: u, and the depth at it, from left to right."""
+        depth = 0.7 * self.height * torch.linspace(0, 1, 1001, dtype=torch.float64) ** 2  # finest at the top
+        left, right = (torch.stack(self.widths(side, depth)).amax(dim=0) for side in (-1.0, 1.0))
+        return torch.cat((-left.flip(0), right)).numpy(), torch.cat((depth.flip(0), depth)).numpy()
 
     def under(self, u: Tensor, depth: Tensor) -> Tensor:
         """Distance of each point below the joint surface, roughly: along the bone."""
