@@ -1,11 +1,13 @@
 """Image and layer metrics, one number for each image of a batch; images in [0, 1] unless said otherwise."""
 
 import torch
+from torch import Tensor
 
-from lsn_core.masks import at_256, bones, grow
+from lsn_core.masks import at_256, bones, grow, overlap
 from lsn_core.shapes import Image, Masks, PerItem
 
 BAND_PX = 6.0  # width of the bands beside the bone contour, at 256 px
+LEAST = 20  # px of an overlap, and of the ring beside it, that a mean is taken of
 
 
 def masked_mean(values: Image, mask: Image) -> PerItem:
@@ -82,3 +84,18 @@ def halo(image: Image, masks: Masks) -> PerItem:
     near = grow(bone, unit) - bone
     far = grow(bone, 4 * unit) - grow(bone, 3 * unit)
     return masked_mean(image, near * hand) / masked_mean(image, far * hand) - 1
+
+
+def ring_errors(image: Image, masks: Masks, fill: Image) -> tuple[dict[str, Tensor], Tensor]:
+    """What overlaps show less what two rules predict from the bones beside them, and which images (b,) have enough.
+
+    Rings 3 to 5 px (at 256) beside an overlap show each bone alone, I_1 and I_2, and the fill k. "added" is
+    I_1 + I_2 - k, "Eq. 10" is 1 - (1 - I_1)(1 - I_2) / (1 - k); one error for each image that has `LEAST` px of each.
+    """
+    size, both = image.shape[-1], overlap(masks)
+    ring = grow(both, at_256(5, size)) - grow(both, at_256(2, size))
+    alone = [ring * masks[:, i : i + 1] * (1 - masks[:, 3 - i : 4 - i]) for i in (1, 2)]
+    enough = torch.stack([part.sum(dim=(1, 2, 3)) >= LEAST for part in (both, *alone)]).all(dim=0)
+    seen, first, second = (masked_mean(image, part)[enough] for part in (both, *alone))
+    k = masked_mean(fill, both)[enough]
+    return {"added": seen - (first + second - k), "Eq. 10": seen - (1 - (1 - first) * (1 - second) / (1 - k))}, enough

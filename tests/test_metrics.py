@@ -16,6 +16,7 @@ from lsn_core.metrics import (
     masked_mse,
     mse,
     psnr,
+    ring_errors,
     row_frechet,
     shadow_contrast,
     ssim,
@@ -28,7 +29,32 @@ def pair(size: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
     target = torch.stack([joint.image for joint in phantoms(3, seed=2, size=size)])
     noise = torch.randn(target.shape, generator=torch.Generator().manual_seed(0))
     blurred = torch.nn.functional.avg_pool2d(target, 5, stride=1, padding=2)
-    return (blurred * 1.03 + noise * torch.tensor([0.01, 0.03, 0.1])[:, None, None, None]).clamp(0, 1), target
+    return (blurred * 1.03 + noise * torch.tensor([0.01, 0.04, 0.2])[:, None, None, None]).clamp(0, 1), target
+
+
+def flat_overlap(image_in_both: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Two flat bones of 0.6 and 0.5 over flesh of 0.3, 64 px high and wide, and what is seen where both are."""
+    masks = torch.ones(1, 3, 64, 64)
+    masks[:, 1, :20], masks[:, 2, 40:] = 0, 0
+    image = torch.full((1, 1, 64, 64), image_in_both)
+    image[:, :, :20], image[:, :, 40:] = 0.5, 0.6
+    return image, masks, torch.full_like(image, 0.3)
+
+
+@pytest.mark.parametrize("rule", ["added", "Eq. 10"])
+def test_ring_errors_vanish_where_the_rule_holds(rule):
+    truth = {"added": 0.6 + 0.5 - 0.3, "Eq. 10": 1 - 0.4 * 0.5 / 0.7}
+    errors, enough = ring_errors(*flat_overlap(truth[rule]))
+    assert enough.tolist() == [True] and errors[rule].item() == pytest.approx(0, abs=1e-6)
+    (other,) = truth.keys() - {rule}
+    assert errors[other].item() == pytest.approx(truth[rule] - truth[other], abs=1e-6)
+
+
+def test_ring_errors_need_an_overlap():
+    image, masks, fill = flat_overlap(0.7)
+    masks[:, 2] = 0
+    errors, enough = ring_errors(image, masks, fill)
+    assert enough.tolist() == [False] and all(len(error) == 0 for error in errors.values())
 
 
 def test_masked_means_by_hand_and_not_a_number_without_pixels():
