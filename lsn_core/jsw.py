@@ -8,17 +8,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import ndimage
+from numpy.lib.stride_tricks import sliding_window_view
 
 from lsn_core.shapes import Layers, Masks, PerItem
 
 REACH_MM = 4.5  # how far from the middle of the joint a surface is looked for
 STEP_MM = 0.04  # between samples along the axis
 COLUMNS = 41  # across the central half of the contact
-SMOOTH_MM = 0.16  # along the axis, before the edge is taken
+SMOOTH_MM = 0.12  # along the axis, before the edge is taken
 BAND_MM = (0.2, 0.9)  # widths of the bright line and of its surroundings
-PLATE_MM = 0.8  # from the plate's brightest line to its edge, at most: the rims' edges are further
-OUTLINE_MM = 0.5  # from the metacarpal head's drawn outline to its surface, at most
+PLATE_MM = 0.7  # from the plate's brightest line to its edge, at most: the rims' edges are further
+PLATE_AT_MM = (-1.5, 2.2)  # where that line is, from the metacarpal head's drawn outline, and how far around to look
+OUTLINE_MM = 0.25  # how far around that outline to look for the head's surface; drawn outlines keep to it within 0.15
 SLOPES = np.linspace(-0.3, 0.3, 13)  # of a surface on the axis, mm per mm
 CURVATURES = np.linspace(0.0, 0.09, 10)  # of half a parabola: v = curvature * u^2, falling away towards the wrist
 
@@ -35,7 +36,7 @@ class JointSpace:
 def jsw_mm(layers: Layers, masks: Masks, *, spacing_mm: float) -> PerItem:
     """Joint space width of each item in mm: mean gap over the central half of the contact, negative where it overlaps.
 
-    NaN where a bone has no mask. `spacing_mm` is mm per pixel.
+    NaN where a bone has no mask or nothing to see in its layer. `spacing_mm` is mm per pixel.
     """
     pairs = zip(layers.cpu().numpy(), masks.cpu().numpy() > 0, strict=True)
     found = [measure(layer, mask, spacing_mm=spacing_mm) for layer, mask in pairs]
@@ -43,7 +44,7 @@ def jsw_mm(layers: Layers, masks: Masks, *, spacing_mm: float) -> PerItem:
 
 
 def measure(layers: np.ndarray, masks: np.ndarray, *, spacing_mm: float) -> JointSpace | None:
-    """Measure one joint from its layers (3, h, w) and its masks (3, h, w), bool; None where a bone has no mask."""
+    """Measure one joint from its layers (3, h, w) and its masks (3, h, w), bool; None where `jsw_mm` gives NaN."""
     if not (masks[1].any() and masks[2].any()):
         return None
     origin, axis = phalanx_axis(masks, spacing_mm)
@@ -51,11 +52,14 @@ def measure(layers: np.ndarray, masks: np.ndarray, *, spacing_mm: float) -> Join
     along = np.arange(-REACH_MM, REACH_MM, STEP_MM)
     points = frame_points(origin, axis, across, along, spacing_mm)
     plate, head = (sample(absorbed(layers[k]), points) for k in (2, 1))
-    ridge = surface(band(plate), across, along)
-    upper = surface(-edge(plate) * within(along, ridge, ridge + PLATE_MM), across, along)
     outline = first_row(sample(masks[1].astype(np.float64), points), along)
-    lower = surface(edge(head) * within(along, outline - OUTLINE_MM, outline + OUTLINE_MM), across, along)
+    lower = surface(edge(head) * around(along, outline, OUTLINE_MM), across, along)
+    line, reach = PLATE_AT_MM
+    ridge = surface(band(plate) * around(along, outline + line, reach), across, along)
+    upper = surface(-edge(plate) * within(along, ridge, ridge + PLATE_MM), across, along)
     gap = float(np.mean(lower - upper))
+    if np.isnan(gap):
+        return None
     return JointSpace(gap, *(along_frame(origin, axis, across, v, spacing_mm) for v in (upper, lower)))
 
 
@@ -98,6 +102,8 @@ def along_frame(
 
 def sample(layer: np.ndarray, points: np.ndarray) -> np.ndarray:
     """The layer at those points, bilinear; beyond the frame its edge is continued."""
+    from scipy import ndimage
+
     return ndimage.map_coordinates(layer, points, order=1, mode="nearest")
 
 
@@ -107,14 +113,25 @@ def absorbed(layer: np.ndarray) -> np.ndarray:
 
 
 def band(samples: np.ndarray) -> np.ndarray:
-    """How much brighter a line across the axis is than its surroundings on either side."""
+    """How much brighter a line across the axis is than its surroundings on either side; 0 where it is darker."""
+    from scipy import ndimage
+
     fine, coarse = (ndimage.gaussian_filter1d(samples, mm / STEP_MM, axis=0, mode="nearest") for mm in BAND_MM)
-    return fine - coarse
+    return (fine - coarse).clip(min=0)
 
 
 def within(along: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
     """1 where a sample of a column lies between that column's first and last place, else 0."""
     return ((along[:, None] >= first) & (along[:, None] <= last)).astype(np.float64)
+
+
+def around(along: np.ndarray, middle: np.ndarray, reach: float) -> np.ndarray:
+    """Near 1 within `reach` of each column's middle, then falling smoothly: a sharp end would make an edge of its own.
+
+    A layer of the network begins with a jump where its widened mask begins, 0.33 mm outside the drawn outline; what is
+    brighter there than the head itself must not count.
+    """
+    return np.exp(-(((along[:, None] - middle) / reach) ** 4))
 
 
 def first_row(mask: np.ndarray, along: np.ndarray) -> np.ndarray:
@@ -125,30 +142,34 @@ def first_row(mask: np.ndarray, along: np.ndarray) -> np.ndarray:
 
 def edge(samples: np.ndarray) -> np.ndarray:
     """Rise per mm along the axis (rows), smoothed."""
+    from scipy import ndimage
+
     return ndimage.gaussian_filter1d(samples, SMOOTH_MM / STEP_MM, axis=0, order=1, mode="nearest") / STEP_MM
 
 
 def surface(strength: np.ndarray, across: np.ndarray, along: np.ndarray) -> np.ndarray:
     """Where the surface lies in each column, in mm along the axis: the parabola that collects the strongest edge.
 
-    A whole curve is fitted at once, so that the grain of single columns does not lead it astray.
+    A whole curve is fitted at once, so that the grain of single columns does not lead it astray. NaN without an edge.
     """
-    best, place = -np.inf, np.zeros_like(across)
-    for slope in SLOPES:
-        for curvature in CURVATURES:
-            offsets = slope * across + curvature * across**2
-            collected = shifted_mean(strength, offsets / (along[1] - along[0]))
-            top = int(collected.argmax())
-            if collected[top] > best:
-                best = collected[top]
-                place = along[0] + (along[1] - along[0]) * peak(collected, top) + offsets
-    return place
+    step = along[1] - along[0]
+    offsets = (SLOPES[:, None, None] * across + CURVATURES[:, None] * across**2).reshape(-1, len(across))
+    collected = collect(strength, np.round(offsets / step).astype(int))
+    curve, top = np.unravel_index(collected.argmax(), collected.shape)
+    if collected[curve, top] <= 0:
+        return np.full(len(across), np.nan)
+    return along[0] + step * peak(collected[curve], int(top)) + offsets[curve]
 
 
-def shifted_mean(strength: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Mean over columns, each read `offsets` rows further down; rows beyond the end repeat the last."""
-    rows = np.arange(len(strength))[:, None] + np.round(offsets).astype(int)[None, :]
-    return np.take_along_axis(strength, rows.clip(0, len(strength) - 1), axis=0).mean(axis=1)
+def collect(strength: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """(curves, rows): for each curve, the mean over columns, each read `steps` (curves, columns) rows further down.
+
+    Rows beyond the ends repeat the last.
+    """
+    reach = abs(steps).max()
+    padded = np.pad(strength.T.astype(np.float32), ((0, 0), (reach, reach)), mode="edge")
+    windows = sliding_window_view(padded, len(strength), axis=1)  # (columns, starts, rows)
+    return windows[np.arange(steps.shape[1]), steps + reach].mean(axis=1)
 
 
 def peak(values: np.ndarray, top: int) -> float:
