@@ -192,8 +192,8 @@ def test_a_bone_turns_about_its_own_centroid():
 
 @pytest.mark.parametrize(("seed", "finger"), [(0, "thumb"), (3, "index")])
 def test_an_adjusted_phantom_is_the_phantom_rendered_at_that_width(seed, finger):
-    """Bilinear moves soften a bone's texture (up to 2.4 cycles/mm at 0.08 mm a pixel) by some 0.001, and its contour,
-    which is excluded; near the frame `extend` repeats what a rendering would newly show."""
+    """Bilinear moves soften a bone's grain, which is as fine as the pixels, by some 0.01, and its contour, which is
+    excluded; near the frame `extend` repeats what a rendering would newly show."""
     phantom = Phantom(seed, finger)
     before, after = phantom.render(1.2), phantom.render(1.8)
     adjusted = adjust_jsw(before.layers[None], before.masks[None], 0.6, spacing_mm=before.spacing_mm)[0]
@@ -204,5 +204,4 @@ def test_an_adjusted_phantom_is_the_phantom_rendered_at_that_width(seed, finger)
         return float((image - after.image)[:, 16:-16, 16:-16][inside].square().mean().sqrt())
 
     assert inside.float().mean() > 0.5
-    assert rms(adjusted) < 0.0015
-    assert rms(before.image) > 0.01  # what not moving the bones would cost
+    assert rms(adjusted) < 0.25 * rms(before.image)  # what not moving the bones would cost
