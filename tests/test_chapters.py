@@ -75,7 +75,8 @@ def test_prose_leads_and_there_is_an_exercise_a_recap_and_one_title(chapter):
 
 
 def test_every_figure_has_a_caption_a_name_and_an_alternative_text(chapter):
-    figures = re.compile(r"^(layers_figure|image_row|curves|training_curves|show_explorer)\(", re.MULTILINE)
+    words = r"\w+_figure|\w*curves|\w+_grids?|image_row|labelled|outlined|agreement|bands|hand_map|show_explorer"
+    figures = re.compile(rf"^({words})\(", re.MULTILINE)
     for cell in cells(chapter, "code"):
         if figures.search(source(cell)):
             shown = cell["metadata"]["mystnb"]
@@ -105,6 +106,27 @@ def test_quick_imaging_principles(book):
     assert metrics["adjusted_psnr_db"] > 45, "a joint moved by Eq. 13 is the joint drawn at the new width"
     assert metrics["recomposed_psnr_db"] > 120, "the shipped layers compose to the picture"
     assert abs(metrics["shadow_contrast"]) < 0.2, "the shipped network leaves less than a third of the bones' contrast"
+
+
+def test_quick_pseudo_images(book):
+    metrics = found(book, "03_pseudo_images")
+    beside, fill, black = metrics["mean_brightness"].values()
+    assert abs(fill - beside) < 0.03 and black < 0.8 * beside, "without flux a fill stays with the flesh beside it"
+    assert metrics["replayed"] and metrics["hand_fill_error"] < 1e-6
+    assert abs(metrics["truth"]["bias"]) < 0.005 and metrics["truth"]["rmse"] < 0.02, "close to a true overlap"
+    blur, others = metrics["violations"].pop("blur"), metrics["violations"].items()
+    assert blur["drawn"] < -0.01 and abs(blur["widened"]) < 0.003, "widening brings a blurred edge back"
+    assert all(abs(bias["widened"]) < 0.01 for _, bias in others), "and nothing else does much"
+    assert metrics["ring"]["Eq. 10"] < -0.06, "the ring is off where Eq. 10 is exact: by more than on the radiographs"
+
+
+def test_quick_joints_and_data(book):
+    metrics = found(book, "02_joints_and_data")
+    jsw, gap = metrics["jsw_error_mm"], metrics["gap_error_mm"]
+    assert abs(jsw["mean"]) < 0.15 and jsw["sd"] < 0.25, "the joint space is measured on true layers"
+    assert gap["mean"] < jsw["mean"] - 0.5, "the gap between masks is not the joint space"
+    assert metrics["joints"] == 40 and metrics["findings"] == 1, "the exchanged masks are found, and nothing else"
+    assert all(15 < psnr < 40 for psnr in metrics["violation_psnr_db"].values()), "each violation changes the picture"
 
 
 def test_quick_training_learns(book):

@@ -16,9 +16,9 @@ SOURCES = {
 TREES = {name: ast.parse(text) for name, text in SOURCES.items()}
 ORDER = re.findall(
     r"\w+",
-    """files shapes radiograph joint masks dicom images metadata rows grain bone anatomy phantom dissection detector jsw harmonic
-    pseudo dataset pack manifest inventory crop ram layouts check data fetch batch parameters profile transunet
-    networks losses config metrics results texture outline appearance compare two_sample checkpoint training
+    """files shapes radiograph joint masks dicom images metadata rows grain bone anatomy phantom dissection detector
+    jsw harmonic pseudo dataset pack manifest inventory crop ram layouts check data fetch batch parameters profile
+    transunet networks losses config metrics results texture outline appearance compare two_sample checkpoint training
     evaluation figures run export explorer notebook book cli""",
 )
 POSITIONAL_DEFAULTS = {"phantom.Phantom.render"}  # design.md, section 8
@@ -32,7 +32,7 @@ EQUATIONS = {  # of the paper: the functions, classes and settings whose docstri
     7: {"losses.reconstruction", "config.Config"},
     8: {"losses.supervision", "training.move", "config.Config"},
     9: {"losses.soft_tissue_paper", "losses.soft_tissue_bounded", "config.Config"},
-    10: {"pseudo", "pseudo.pseudo_overlap"},
+    10: {"pseudo", "pseudo.pseudo_overlap", "metrics.ring_errors"},
     11: {"training.generator_step"},
     12: {"losses.supervision", "losses.discrimination", "training.segmenter_step", "training.discriminator_step"},
     13: {"radiograph.adjust_jsw"},
