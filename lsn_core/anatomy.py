@@ -248,15 +248,15 @@ def draw_ossicles(dice: Dice, finger: str, head: Head, skin_side: float) -> tupl
 def diseased(joint: Anatomy, dice: Dice, severity: float) -> Anatomy:
     """The joint with rheumatoid arthritis: a narrower space, marginal erosions, thinner and less dense bone."""
     head, base = joint.lower.shape, joint.upper.shape
-    bites = ([], [])
+    lost, below, above = dice.uniform(0.0, 1.7), dice.uniform(0.5, 1.0), dice.uniform(0.5, 1.0)
+    bites = ([], [])  # drawn last: their number must not change the rest, or a joint could mend as it gets worse
     for _ in range(round(severity * dice.uniform(0, 4))):
         bone, side, radius = int(dice.chance(0.4)), dice.sign(), dice.uniform(0.8, 1.2 + severity)
         margin = (head.half * 0.95, dice.uniform(3.0, 6.0)) if bone == 0 else (base.half * 0.95, dice.uniform(1.0, 3.0))
         bites[bone].append(Erosion(side * margin[0], margin[1], radius))
-    lower = eaten(joint.lower, tuple(bites[0]), severity * dice.uniform(0.5, 1.0))
-    upper = eaten(joint.upper, tuple(bites[1]), severity * dice.uniform(0.5, 1.0))
-    lost = severity * dice.uniform(0.0, 1.7)
-    return replace(joint, lower=lower, upper=upper, jsw_mm=joint.jsw_mm - lost)
+    lower = eaten(joint.lower, tuple(bites[0]), severity * below)
+    upper = eaten(joint.upper, tuple(bites[1]), severity * above)
+    return replace(joint, lower=lower, upper=upper, jsw_mm=joint.jsw_mm - severity * lost)
 
 
 def eaten(bone: Bone, erosions: tuple[Erosion, ...], loss: float) -> Bone:
