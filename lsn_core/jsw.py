@@ -64,17 +64,20 @@ def measure(layers: np.ndarray, masks: np.ndarray, *, spacing_mm: float) -> Join
 
 
 def phalanx_axis(masks: np.ndarray, spacing_mm: float) -> tuple[np.ndarray, np.ndarray]:
-    """(x, y) px where the phalanx's axis crosses the joint, and the unit vector along it towards the wrist.
+    """(x, y) px of the middle of the joint, and the unit vector along the phalanx's axis towards the wrist.
 
-    The axis follows the middles of the upper mask's rows, 3 mm and more above its lower end.
+    The axis follows the middles of the upper mask's rows, 3 mm and more above its lower end. Joint space is defined
+    about it, but the head's middle is found more steadily: the middle is taken halfway between the two.
     """
     rows = np.flatnonzero(masks[2].any(axis=1))
     shaft = rows[rows <= rows[-1] - 3.0 / spacing_mm]
     used = shaft if len(shaft) > 5 else rows
     middles = [np.flatnonzero(masks[2][row])[[0, -1]].mean() for row in used]
     slope, start = np.polyfit(used, middles, 1) if len(used) > 1 else (0.0, middles[0])
-    joint = (np.flatnonzero(masks[1].any(axis=1))[0] + rows[-1]) / 2
-    return np.array([start + slope * joint, joint]), np.array([slope, 1.0]) / np.hypot(slope, 1.0)
+    top = np.flatnonzero(masks[1].any(axis=1))[0]
+    head = np.flatnonzero(masks[1][top : top + max(1, round(3.0 / spacing_mm))].any(axis=0))[[0, -1]].mean()
+    row = (top + rows[-1]) / 2
+    return np.array([(start + slope * row + head) / 2, row]), np.array([slope, 1.0]) / np.hypot(slope, 1.0)
 
 
 def contact_mm(masks: np.ndarray, spacing_mm: float) -> float:
