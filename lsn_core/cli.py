@@ -38,7 +38,7 @@ Split = Annotated[str, typer.Option(help='Part of the data set: "train", "test",
 def phantom(
     out: Annotated[Path, typer.Argument(help="Folder to write, in the layout of one's own radiographs.")],
     count: Annotated[int, typer.Option(min=1, help="How many joints; the fingers take turns.")] = 40,
-    size: Annotated[int, typer.Option(min=16, help="Sides in px; the field is 21 mm.")] = 256,
+    size: Annotated[int, typer.Option(min=16, max=4096, help="Sides in px; the field is 21 mm.")] = 256,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first joint; the others follow.")] = 0,
     diseased: Annotated[float, typer.Option(min=0, max=1, help="Share of them with rheumatoid arthritis.")] = 0.5,
     visits: Annotated[int, typer.Option(min=1, help="Radiographs of each, at later and later visits.")] = 1,

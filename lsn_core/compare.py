@@ -22,6 +22,7 @@ from lsn_core.results import RESAMPLES, summarise, table
 
 APART_PX = 32.0  # between the bones' centres; closer, both masks are drawn on one bone
 BAND = (5.0, 95.0)  # percent
+FEW = 8  # joints below which a difference has no interval
 LEGEND = """mean ± SD over radiographs; "B 5-95 %": the band that holds nine in ten of B; n: radiographs that have it.
 difference: of the means in SDs of B; A inside: share of A within B's band, 0.90 where the two are alike.
 [ ]: 95 % interval, resampling joints. Lengths are mm or px of a 256 px frame, brightness is 0 to 1.
@@ -152,8 +153,11 @@ def _difference(a: np.ndarray, a_joints: np.ndarray, b: np.ndarray, b_joints: np
         return {"value": None, "low": None, "high": None}
     random = np.random.default_rng(0)
     (a_mean, _), (b_mean, b_sd) = _resampled(a, a_joints, random), _resampled(b, b_joints, random)
+    value = float((a.mean() - b.mean()) / b.std(ddof=1))
+    if len(np.unique(b_joints)) < FEW:  # some resamples hardly vary, and their quotients mean nothing
+        return {"value": value, "low": None, "high": None}
     low, high = np.percentile((a_mean - b_mean) / b_sd.clip(1e-12), [2.5, 97.5])
-    return {"value": float((a.mean() - b.mean()) / b.std(ddof=1)), "low": float(low), "high": float(high)}
+    return {"value": value, "low": float(low), "high": float(high)}
 
 
 def _resampled(x: np.ndarray, joints: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -195,5 +199,7 @@ def _numbers(low: float | None, high: float | None) -> str:
 
 
 def _interval(one: dict[str, Any], key: str) -> str:
-    """A value and its interval in one cell."""
-    return "-" if one[key] is None else f"{one[key]:.2f} [{one['low']:.2f}, {one['high']:.2f}]"
+    """A value and its interval in one cell, where it has one."""
+    if one[key] is None:
+        return "-"
+    return f"{one[key]:.2f}" if one["low"] is None else f"{one[key]:.2f} [{one['low']:.2f}, {one['high']:.2f}]"

@@ -15,6 +15,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".npy")  # of mask
 OWN_MODES = ("1", "L", "I;16", "I;16B", "F")  # Pillow's, of pixels that are taken as they are
 COLOURED = 48  # levels of 255 between a pixel's channels that JPEG does not make of grey
 UNDECIDED = 0.25  # share of a mask's pixels between a quarter and three quarters of white: soft edges have fewer
+INVERTED = 0.7  # share of the frame's edge that no bone covers
 
 
 def stem(path: Path) -> str:
@@ -58,7 +59,7 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
 def decode_mask(data: bytes, name: str) -> np.ndarray:
     """Decode a mask to bool (h, w): above half of its largest value.
 
-    Raises `InputError` for an empty or a full one, and for a picture that is not black and white.
+    Raises `InputError` for an empty, a full or an inverted one, and for a picture that is not black and white.
     """
     if is_dicom(data, name):
         raise InputError(f"{name}: a mask cannot be DICOM; export it as a black and white PNG")
@@ -69,6 +70,9 @@ def decode_mask(data: bytes, name: str) -> np.ndarray:
         raise InputError(f"{name}: the mask is all black; draw the bone in white, or take the joint off the list")
     if mask.all():
         raise InputError(f"{name}: the mask covers the whole frame; draw only the bone in white")
+    rim = np.concatenate((mask[0], mask[-1], mask[:, 0], mask[:, -1])).mean()
+    if rim > INVERTED:
+        raise InputError(f"{name}: {rim:.0%} of the frame's edge is white; draw the bone in white on black: invert it")
     between = np.mean((pixels > white / 4) & (pixels < 0.75 * white))
     if between > UNDECIDED:
         raise InputError(f"{name}: {between:.0%} of the mask is grey; draw the bone in white on black")

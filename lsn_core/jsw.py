@@ -36,7 +36,9 @@ class JointSpace:
 def jsw_mm(layers: Layers, masks: Masks, *, spacing_mm: float) -> PerItem:
     """Joint space width of each item in mm: mean gap over the central half of the contact, negative where it overlaps.
 
-    NaN where a bone has no mask or nothing to see in its layer. `spacing_mm` is mm per pixel.
+    NaN where a bone has no mask or nothing to see in its layer. `spacing_mm` is mm per pixel. On phantoms,
+    whose width is known, true layers give it with 95 % limits of agreement of -0.15 and +0.09 mm, the shipped network's
+    with -0.25 and +0.17 mm (book/results/jsw.json).
     """
     pairs = zip(layers.cpu().numpy(), masks.cpu().numpy() > 0, strict=True)
     found = [measure(layer, mask, spacing_mm=spacing_mm) for layer, mask in pairs]

@@ -16,6 +16,7 @@ from lsn_core.joint import FINGERS, Joint
 from lsn_core.radiograph import compose, display
 
 FIELD_MM = 21.0  # a 140 px crop of 0.15 mm pixels
+WIDEST_MM, LARGEST = 8.0, 4096  # joint space that can be drawn, mm; sides of a frame, px
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Phantom:
             raise ValueError(f"seed {self.seed} is negative; choose 0 or more")
         if self.size < 16:
             raise ValueError(f"size {self.size} is too small to show a joint; choose 16 px or more")
+        if self.size > LARGEST:
+            raise ValueError(f"size {self.size} is more than memory holds; choose {LARGEST} px or less")
         if not 0 <= self.severity <= 1:
             raise ValueError(f"severity {self.severity} is not between 0 (health) and 1")
         if self.visit < 0:
@@ -61,8 +64,13 @@ class Phantom:
         return draw_pose(self.seed, self.visit, self.anatomy.jsw_mm)
 
     def render(self, jsw_mm: float | None = None) -> Joint:
-        """Draw the joint with `jsw_mm` between its surfaces (mean over the central half); None: its own."""
+        """Draw the joint with `jsw_mm` between its surfaces (mean over the central half); None: its own.
+
+        Raises `ValueError` for a width beyond -8 to 8 mm.
+        """
         width = self.anatomy.jsw_mm if jsw_mm is None else float(jsw_mm)
+        if not -WIDEST_MM <= width <= WIDEST_MM:
+            raise ValueError(f"jsw_mm {width} is no joint space of a finger; give -{WIDEST_MM} to {WIDEST_MM}")
         absorbed = self._absorbances(width)
         layers = display(absorbed)
         masks = (absorbed > 0).float()

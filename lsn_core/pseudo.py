@@ -89,6 +89,10 @@ def pseudo_overlap(image: Image, masks: Masks, fill: Image, overlaps: Overlaps) 
     `masks` are those that `fill`, the image with its bones filled in, was made for. In the overlap the bones with soft
     tissue B_1 and B_2 give 1 - (1 - B_1)(1 - B_2) / (1 - k), where k is the fill; elsewhere there is the one bone, or
     the fill. A shaft that is moved away from the frame is continued to it. On the image's device.
+
+        fill = harmonic_fill(image, bones(masks) > 0)
+        overlaps = draw_overlap(len(image), size=image.shape[-1], generator=torch.Generator().manual_seed(0))
+        pseudo = pseudo_overlap(image, masks, fill, overlaps)
     """
     moved, where = _move(bone_layers(image, masks, fill), masks[:, 1:], overlaps)
     layers = torch.cat((fill, moved), dim=1)

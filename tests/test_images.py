@@ -160,3 +160,11 @@ def test_a_missing_file_or_a_folder_is_refused_by_name(tmp_path):
         for read in (read_image, read_mask):
             with pytest.raises(InputError, match=str(Path(path))):
                 read(path)
+
+
+def test_a_mask_drawn_black_on_white_is_refused(tmp_path):
+    mask = np.zeros((40, 40), dtype=bool)
+    mask[20:, 8:32] = True  # leaves the frame below, as bones do
+    assert read_mask(write_mask(tmp_path / "a.png", mask)).sum() == mask.sum()
+    with pytest.raises(InputError, match=r"b.png: 85% of the frame's edge is white; draw the bone in white on black"):
+        read_mask(write_mask(tmp_path / "b.png", ~mask))

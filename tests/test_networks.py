@@ -197,9 +197,7 @@ def test_enlarged_layers_compose_to_the_image_and_come_close_to_the_truth():
     torch.testing.assert_close(found[:, :1][flesh], image[flesh], atol=2e-6, rtol=0)
     assert (found - truth).square().mean().sqrt() < 0.015  # the flesh's own grain, which 64 px do not show
     plain = torch.nn.functional.interpolate(small.layers[None], 256, mode="bilinear")
-    assert (plain - truth)[:, 1:].square().mean() > 6 * (found - truth)[
-        :, 1:
-    ].square().mean()  # finer detail is bone's
+    assert (plain - truth)[:, 1:].square().mean() > 6 * (found - truth)[:, 1:].square().mean()  # finer detail is bone's
 
 
 def test_enlarging_gives_both_bones_a_share_where_the_smaller_copy_has_none():

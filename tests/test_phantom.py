@@ -336,3 +336,14 @@ def test_a_share_of_a_series_is_diseased_to_any_degree(monkeypatch, share):
 def test_what_cannot_be_drawn_is_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         Phantom(**{"seed": 0, **wrong})
+
+
+@pytest.mark.parametrize("width", [50.0, -8.1, float("nan"), float("inf")])
+def test_a_width_that_no_finger_has_is_refused(width):
+    with pytest.raises(ValueError, match="is no joint space of a finger; give -8"):
+        Phantom(0, size=16).render(width)
+
+
+def test_a_frame_beyond_memory_is_refused():
+    with pytest.raises(ValueError, match="size 100000 is more than memory holds; choose 4096 px or less"):
+        Phantom(0, size=100_000)
