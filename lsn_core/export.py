@@ -97,7 +97,7 @@ def separate_files(
     """
     if (lower or upper) and (len(images) > 1 or not (lower and upper)):
         raise InputError("--lower and --upper: both belong to one image; give both with one image, or neither")
-    _refuse_what_is_no_image(images)
+    images = _radiographs(images)
     stems = [stem(image) for image in images]
     twice = {name for name in stems if stems.count(name) > 1}
     if twice:
@@ -117,16 +117,20 @@ def beside(image: Path, part: str) -> Path:
     return found
 
 
-def _refuse_what_is_no_image(images: list[Path]) -> None:
-    """Raise `InputError` for folders, and for masks and layers that a pattern such as *.png brought along."""
+def _radiographs(images: list[Path]) -> list[Path]:
+    """The images without the masks and layers that a pattern such as *.png brought along.
+
+    Raises `InputError` for folders, and where nothing else was given.
+    """
     for path in images:
         if path.is_dir():
             raise InputError(f"{path}: is a folder; give the images in it, as in {path / '*.png'}")
-    others = [path for path in images if NO_IMAGE.search(stem(path))]
-    if others:
-        rest = f" and {len(others) - 1} more" if len(others) > 1 else ""
-        told = "no radiograph but a mask or a layer; masks are found by themselves, so give the radiographs only"
-        raise InputError(f"{others[0]}{rest}: {told}")
+    found = [path for path in images if not NO_IMAGE.search(stem(path))]
+    if not found:
+        rest = f" and {len(images) - 1} more" if len(images) > 1 else ""
+        told = "no radiograph but a mask or a layer; masks are found by themselves, so give the radiographs"
+        raise InputError(f"{images[0]}{rest}: {told}")
+    return found
 
 
 def _read(path: Path, lower: Path, upper: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -154,11 +154,16 @@ def test_dicom_is_separated_as_the_same_image_in_another_container(images, train
 def test_words_that_are_no_radiographs(images, trained, tmp_path):
     with pytest.raises(InputError, match=r"images: is a folder; give the images in it, as in .*/images/\*.png"):
         separate([images], tmp_path / "out", trained)
-    with pytest.raises(
-        InputError, match=r"a_mask_lower.png and 3 more: no radiograph but a mask .* found by themselves"
-    ):
-        separate(sorted(images.glob("*.png")), tmp_path / "out", trained)
+    with pytest.raises(InputError, match=r"a_mask_lower.png and \d more: no radiograph but a mask .* by themselves"):
+        separate(sorted(images.glob("*_mask_*.png")), tmp_path / "out", trained)
     assert not (tmp_path / "out").exists()
+
+
+def test_masks_that_a_pattern_brought_along_are_left_out(images, trained, tmp_path):
+    radiographs = [path for path in sorted(images.glob("*.png")) if "_mask_" not in path.name]
+    separate(sorted(images.glob("*.png")), tmp_path / "out", trained)
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {f"{path.stem}_{part}.png" for path in radiographs for part in PARTS} and radiographs
 
 
 def test_the_mask_beside_an_image(tmp_path):
