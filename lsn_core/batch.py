@@ -1,7 +1,8 @@
 """The whole data set as tensors on one device: decoded once, resized, masks widened, batches by index."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -10,9 +11,11 @@ from torch import Tensor
 
 from lsn_core.files import InputError
 from lsn_core.joint import Joint
-from lsn_core.masks import at_256, bones, dilate
+from lsn_core.masks import at_256, bones, dilate, overlap
 from lsn_core.pseudo import harmonic_fill
-from lsn_core.shapes import Image, Masks
+from lsn_core.shapes import Bones, Image, Layers, Masks
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,9 @@ class Batch:
     image: Image  # [0, 1]
     drawn: Bool[Tensor, "b 3 h w"]  # hand, lower, upper bone as they were drawn
     wide: Bool[Tensor, "b 3 h w"]  # the same, widened over the blurred edge: what a layer may cover
+    nearer: Bool[Tensor, "b 1 h w"]  # where the lower bone as drawn is nearer than the upper
     fill: Image  # the image with its bones filled harmonically from the soft tissue beside them
+    layers: Layers | None = None  # the truth, of phantoms
 
     def __len__(self) -> int:
         """How many radiographs."""
@@ -30,16 +35,40 @@ class Batch:
 
     def take(self, index: Tensor | slice) -> "Batch":
         """The radiographs at `index`."""
-        return Batch(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
+        return mapped(self, lambda plane: plane[index])
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same on another device."""
-        return Batch(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+        return mapped(self, lambda plane: plane.to(device))
 
     @property
     def masks(self) -> Masks:
         """The widened masks as 0 and 1."""
         return self.wide.to(self.image.dtype)
+
+    @property
+    def share(self) -> Bones:
+        """Whose bone each pixel of the widened masks is: the nearer one's, and half of each where both are drawn.
+
+        Widened by a few px, the outlines of two bones overlap in a narrow joint. A pixel there belongs to one of them:
+        given to both, a sliver of each would be carried along with the other.
+        """
+        both = overlap(self.drawn.to(self.image.dtype))
+        lower = torch.lerp(self.nearer.to(self.image.dtype), torch.full_like(both, 0.5), both)
+        contested = overlap(self.masks)
+        shares = torch.cat((lower, 1 - lower), dim=1)
+        return self.masks[:, 1:] * torch.lerp(torch.ones_like(shares), shares, contested)
+
+
+def mapped(part: T, change: Callable[[Tensor], Tensor]) -> T:
+    """A dataclass with each of its tensors changed, those of dataclasses and tuples within it too."""
+    if isinstance(part, Tensor):
+        return change(part)
+    if isinstance(part, tuple):
+        return tuple(mapped(one, change) for one in part)
+    if is_dataclass(part):
+        return replace(part, **{field.name: mapped(getattr(part, field.name), change) for field in fields(part)})
+    return part
 
 
 def resize(joint: Joint, size: int) -> Joint:
@@ -75,7 +104,20 @@ def stack(joints: Iterable[Joint], *, size: int, dilate_px: float) -> Batch:
     for joint, union in zip(resized, bones(wide), strict=True):
         if union.all():
             raise InputError(f"{joint.name}: the bones cover the whole frame; crop with soft tissue beside them")
-    return Batch(image, drawn.bool(), wide.bool(), soft_fill(image, wide))
+    known = [joint.layers for joint in resized if joint.layers is not None]
+    truth = torch.stack(known) if len(known) == len(resized) else None
+    return Batch(image, drawn.bool(), wide.bool(), lower_nearer(drawn), soft_fill(image, wide), truth)
+
+
+def lower_nearer(drawn: Masks) -> Bool[Tensor, "b 1 h w"]:
+    """Where the lower bone is nearer than the upper one, in px; nowhere where there is no lower bone."""
+    from scipy.ndimage import distance_transform_edt
+
+    def distance(mask: Tensor) -> Tensor:
+        away = torch.full(mask.shape, float("inf"))
+        return torch.from_numpy(distance_transform_edt(1 - mask.numpy())) if mask.any() else away
+
+    return torch.stack([distance(masks[1]) < distance(masks[2]) for masks in drawn.cpu()])[:, None]
 
 
 def soft_fill(image: Image, masks: Masks, *, chunk: int = 64) -> Image:
@@ -85,5 +127,6 @@ def soft_fill(image: Image, masks: Masks, *, chunk: int = 64) -> Image:
 
 
 def concatenate(batches: Sequence[Batch]) -> Batch:
-    """Several batches as one."""
-    return Batch(**{f.name: torch.cat([getattr(batch, f.name) for batch in batches]) for f in fields(Batch)})
+    """Several batches as one; the truth stays known only where all of them have it."""
+    columns = {field.name: [getattr(batch, field.name) for batch in batches] for field in fields(Batch)}
+    return Batch(**{k: None if any(part is None for part in v) else torch.cat(v) for k, v in columns.items()})

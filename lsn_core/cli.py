@@ -180,21 +180,33 @@ def train(
 
 @app.command()
 def evaluate(
-    run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
-    data: Data,
+    what: Annotated[
+        str, typer.Argument(help='A run\'s folder, a weights file, a shipped name, or "harmonic": a closed form.')
+    ],
+    data: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Folder or packed file to measure on; phantoms alone without it.")
+    ] = None,
     split: Split = "test",
-    out: Annotated[Path | None, typer.Option(help="File to write; default RUN_DIR/metrics_SPLIT.json.")] = None,
+    size: Annotated[
+        int | None, typer.Option(min=32, max=4096, help="Sides of the frames in px; default its own.")
+    ] = None,
+    phantoms: Annotated[int, typer.Option(min=0, max=10_000, help="Held-out phantoms, whose layers are known.")] = 100,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Train networks to find bones in the soft tissue, a minute or two each.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write; default metrics_SPLIT.json in the run, or here WHAT_SPLIT.json.")
+    ] = None,
 ) -> None:
-    """Print the paper's Table 1, one row a finger and one overall, and write it with provenance as metrics.json."""
-    from lsn_core.evaluation import EXACT, LEGEND, evaluate_run, table_1
-    from lsn_core.networks import load_generator
+    """Measure a generator: the paper's Table 1 on data, layer truth on phantoms, bone left in the soft tissue."""
+    from lsn_core.evaluation import default_out, evaluate_run, report
 
-    results, path = evaluate_run(run_dir, data, split, out or run_dir / f"metrics_{split}.json")
-    typer.echo(table_1(results))
-    typer.echo(LEGEND)
-    if load_generator(run_dir).recipe.head == "partition":
-        typer.echo(EXACT)
-    typer.echo(f"written to {path}")
+    if data is None and not phantoms:
+        raise InputError("--phantoms 0 without --data: nothing to measure; give a data set or a number of phantoms")
+    out = out or default_out(what, split if data else "phantoms")
+    results = evaluate_run(what, out, data=data, split=split, size=size, held_out=phantoms, probes=probe)
+    typer.echo(report(results))
+    typer.echo(f"written to {out}")
 
 
 @app.command()

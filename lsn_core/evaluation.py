@@ -1,132 +1,246 @@
-"""Evaluation of a trained generator on a data set: the paper's Table 1, and whether bone is left in the soft tissue."""
+"""Evaluation: the paper's Table 1 on a data set, layer truth on phantoms, and what soft tissue tells of the bones."""
 
 import csv
 import io
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.utils.data import Subset
 from tqdm import tqdm
 
-from lsn_core import metrics
+from lsn_core import fidelity, probe, truth
+from lsn_core.baseline import Harmonic
 from lsn_core.batch import Batch, stack
 from lsn_core.data import open_dataset
-from lsn_core.files import write_text
+from lsn_core.detector import COMPUTED_RADIOGRAPHY
+from lsn_core.files import InputError, write_text
 from lsn_core.joint import FINGERS, Joint
-from lsn_core.networks import Separator, load_generator
-from lsn_core.radiograph import compose
-from lsn_core.results import summarise, table, write_metrics
+from lsn_core.networks import Separator, load_generator, weights_path
+from lsn_core.phantom import phantoms
+from lsn_core.results import summarise, write_metrics
 from lsn_core.shapes import Layers, PerItem
 
 CHUNK = 32
-LEGEND = """mean ± SD over images; "PSNR hand" without the air; "clipped": share of full white.
-shadow: contrast of the bones left in the soft tissue, at the contour of the widened masks, and of the drawn ones;
-(image) and (fill): the same for the radiograph itself and for the closed-form harmonic fill."""
-EXACT = "With the partition head recomposition is exact by construction: only the shadows speak of the separation."
-COLUMNS = {  # metric: heading and format of the printed table
-    "mse": ("MSE", "{:.2e}"),
-    "ssim": ("SSIM", "{:.4f}"),
-    "psnr_db": ("PSNR dB", "{:.2f}"),
-    "row_frechet": ("row Frechet", "{:.2e}"),
-    "psnr_hand_db": ("PSNR hand dB", "{:.2f}"),
-    "clipped": ("clipped", "{:.1e}"),
-    "shadow": ("shadow", "{:.4f}"),
-    "shadow_drawn": ("shadow, drawn", "{:.4f}"),
-    "shadow_image": ("(image)", "{:.4f}"),
-    "shadow_fill": ("(fill)", "{:.4f}"),
-}
+HELD_OUT, PROBES = 30_000, 40_000  # seeds of the phantoms that are measured, and of those that probes learn from
+LEARNT, LEARNT_PHANTOMS = 400, 200  # at most, and how many, a probe learns from
+KNOWN = ("name", "joint", "finger")  # of an image, before its numbers
+PROBED = {"probe": "the data", "probe_phantoms": "phantoms"}  # parts that probes are trained for
+
+Model = Separator | Harmonic
+Parts = dict[str, Callable[[], dict[str, Any]]]  # what is to be measured, each with its results and "images"
+Rows = list[dict[str, Any]]  # of each image: which it is, and its numbers
 
 
-@torch.no_grad()
-def score(layers: Layers, batch: Batch) -> dict[str, PerItem]:
-    """All metrics of each image. `batch` holds the masks that the layers may cover, and those that were drawn.
+def evaluate_run(
+    what: str,
+    out: Path,
+    *,
+    data: str | None = None,
+    split: str = "test",
+    size: int | None = None,
+    held_out: int = 100,
+    probes: bool = False,
+) -> dict[str, Any]:
+    """Evaluate a generator, or the closed form "harmonic", on a split of a data set and on so many held-out phantoms.
 
-    Frame-wide metrics compare with the image inside the hand, as the paper does: air is 0 on both sides. Shadows are
-    absolute; "_drawn" is measured at the contour of the drawn masks, the others at that of the widened ones; the raw
-    image and the closed-form harmonic fill stand beside the soft-tissue layer.
+    Frames are of `size` px, by default the generator's own; `probes` look for bones in the soft tissue. On the GPU that
+    there is, with progress bars. Writes the summaries and their provenance to `out`, and each image's numbers beside it
+    as CSV. Raises `InputError` for what cannot be used.
     """
-    hand, soft, recomposed = batch.masks[:, :1], layers[:, :1], compose(layers)
-    target = batch.image * hand
-    squares = metrics.mse(recomposed, target)
-    return {
-        "mse": squares,
-        "ssim": metrics.ssim(recomposed, target),
-        "psnr_db": metrics.psnr(squares),
-        "row_frechet": metrics.row_frechet(recomposed, target),
-        "psnr_hand_db": metrics.psnr(metrics.masked_mse(recomposed, batch.image, hand)),
-        "clipped": metrics.clipped_share(batch.image, hand),
-        "shadow": metrics.shadow_contrast(soft, batch.masks).abs(),
-        "shadow_drawn": metrics.shadow_contrast(soft, batch.drawn.to(soft.dtype)).abs(),
-        "shadow_image": metrics.shadow_contrast(batch.image, batch.masks).abs(),
-        "shadow_fill": metrics.shadow_contrast(batch.fill, batch.masks).abs(),
-    }
+    model = load(what)
+    frame, known = size or model.recipe.size, {"run": Path(what).name, "recipe": vars(model.recipe)}
+    parts: Parts = {}
+    if data is not None:
+        parts |= _on_data(model, data, split, frame, probes)
+        known |= {"data": open_dataset(data, split=split).fingerprint(), "split": split}
+    if held_out:
+        parts |= _on_phantoms(model, held_out, frame, probes)
+        known |= {"phantoms": {"seed": HELD_OUT, "count": held_out}}
+    results, rows = _measure(parts)
+    for name, some in rows.items():
+        write_rows(out.with_name(f"{out.stem}_{name}.csv" if name != "data" else f"{out.stem}.csv"), some)
+    write_metrics(out, results, kind="evaluation", size=frame, **known)
+    return results
 
 
-def evaluate_run(run_dir: Path, data: str, split: str, out: Path) -> tuple[dict[str, Any], Path]:
-    """Evaluate a run's generator on a split of a data set, with a progress bar.
+def _measure(parts: Parts) -> tuple[dict[str, Any], dict[str, Rows]]:
+    """Do what is to be measured, part by part: the results, with each part's "seconds", and each image's rows."""
+    results: dict[str, Any] = {}
+    rows, seconds = {}, {}
+    for name, part in parts.items():
+        began = time.monotonic()
+        found = part()
+        rows[name] = found.pop("images")
+        results |= found if name == "data" else {name: found}
+        seconds[name] = round(time.monotonic() - began, 1)
+    return results | {"seconds": seconds}, rows
 
-    Writes the summaries and their provenance to `out`, and each image's numbers beside it as CSV.
-    """
-    dataset = open_dataset(data, split=split)
-    separator = load_generator(run_dir)
-    results = evaluate(separator, tqdm(dataset, desc=f"evaluating on {split}", unit="image"))
-    known = {"data": dataset.fingerprint(), "split": split, "run": Path(run_dir).name, "recipe": vars(separator.recipe)}
-    images = results.pop("images")
+
+def load(what: str) -> Model:
+    """The closed form by its name, "harmonic", or a generator by what `load_generator` takes; on the GPU there is."""
+    model = Harmonic() if what == "harmonic" else load_generator(what)
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def default_out(what: str, part: str) -> Path:
+    """Where the numbers of `what` on a part of the data go: into a run's folder, else into the current one."""
+    if what != "harmonic" and weights_path(what).parent == Path(what):
+        return Path(what) / f"metrics_{part}.json"
+    return Path(f"{Path(what).stem}_{part}.json")
+
+
+def _on_data(model: Model, data: str, split: str, size: int, probes: bool) -> Parts:
+    """What is measured on a split of a data set. Raises `InputError` where a probe has no other joint to learn from."""
+    tested = open_dataset(data, split=split)
+    parts: Parts = {"data": lambda: evaluate(model, _bar(tested, f"{split} split"), size=size)}
+    if not probes:
+        return parts
+    learnt = open_dataset(data, split="train")
+    learnt = learnt.subset({row.joint for row in learnt.rows} - {row.joint for row in tested.rows})
+    if not len(learnt):
+        raise InputError(f"{data}: split {split!r} holds every training joint; choose one that leaves some to a probe")
+    order = torch.randperm(len(learnt), generator=torch.Generator().manual_seed(0))[:LEARNT]
+    some = Subset(learnt, order.tolist())
+    bars = (some, "what probes learn from"), (tested, f"{split} split again")
+    return parts | {"probe": lambda: evaluate_probe(model, *(_bar(*bar) for bar in bars), size=size)}
+
+
+def _on_phantoms(model: Model, number: int, size: int, probes: bool) -> Parts:
+    """What is measured on phantoms that no training has seen."""
+
+    def drawn(n: int, seed: int, title: str) -> Iterable[Joint]:
+        return tqdm(phantoms(n, seed=seed, size=size), total=n, desc=title, unit="image")
+
+    learnt, tested = (LEARNT_PHANTOMS, PROBES, "phantoms that probes learn from"), (number, HELD_OUT, "phantoms")
+    parts: Parts = {"phantoms": lambda: evaluate_truth(model, drawn(*tested), size=size)}
+    if not probes:
+        return parts
+    return parts | {"probe_phantoms": lambda: evaluate_probe(model, drawn(*learnt), drawn(*tested), size=size)}
+
+
+def _bar(joints: Iterable[Joint], title: str) -> Iterable[Joint]:
+    """Joints with a progress bar."""
+    return tqdm(joints, desc=title, unit="image")
+
+
+def write_rows(path: Path, rows: Rows) -> Path:
+    """Each image's numbers as CSV."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=images[0], lineterminator="\n")
+    writer = csv.DictWriter(text, fieldnames=rows[0], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(images)
-    write_text(out.with_suffix(".csv"), text.getvalue())
-    return results, write_metrics(out, results, kind="evaluation", **known)
+    writer.writerows(rows)
+    return write_text(path, text.getvalue())
 
 
-def evaluate(separator: Separator, joints: Iterable[Joint]) -> dict[str, Any]:
-    """Separate every joint at the generator's own frame size.
+def evaluate(model: Model, joints: Iterable[Joint], *, size: int | None = None) -> dict[str, Any]:
+    """The paper's metrics of every joint, in frames of `size` px, by default the generator's own.
 
     Returns summaries over all and by finger, and each image's row.
     """
-    rows, chunk = [], []
-    for joint in joints:
-        chunk.append(joint)
-        if len(chunk) == CHUNK:
-            rows += score_joints(separator, chunk)
-            chunk = []
-    rows += score_joints(separator, chunk) if chunk else []
+    rows = []
+    for chunk in chunks(joints):
+        batch, layers = separated(model, chunk, size)
+        rows += rows_of(facts(chunk), fidelity.score(layers, batch))
     fingers = {f: [row for row in rows if row["finger"] == f] for f in FINGERS}
     by_finger = {finger: summaries(some) for finger, some in fingers.items() if some}
     return {"overall": summaries(rows), "by_finger": by_finger, "images": rows}
 
 
+def evaluate_truth(model: Model, joints: Iterable[Joint], *, size: int | None = None) -> dict[str, Any]:
+    """How near the layers of phantoms are to the truth, for the "clean" image and for that of a real "film".
+
+    Returns summaries of both, and each image's row.
+    """
+    rows: dict[str, Rows] = {"clean": [], "film": []}
+    seeds = count()
+    for chunk in chunks(joints):
+        film = [COMPUTED_RADIOGRAPHY.expose(joint, seed=next(seeds)) for joint in chunk]
+        for title, shown in (("clean", chunk), ("film", film)):
+            batch, layers = separated(model, shown, size)
+            rows[title] += rows_of(facts(shown), truth.layer_scores(layers, batch.layers, batch.drawn.to(layers.dtype)))
+    images = [{**row, "image": title} for title, some in rows.items() for row in some]
+    return {title: summaries(some) for title, some in rows.items()} | {"images": images}
+
+
+def evaluate_probe(
+    model: Model, learnt: Iterable[Joint], tested: Iterable[Joint], *, size: int | None = None
+) -> dict[str, Any]:
+    """How well fresh probes that learn on some joints find the bones of others, in each of the `candidates`.
+
+    Returns each candidate's summaries, and each image's row.
+    """
+    (train, _), (test, known) = (candidates(model, joints, size) for joints in (learnt, tested))
+    masks = train.pop("masks"), test.pop("masks")
+    rows = {name: rows_of(known, probe.probe_auc(train[name], masks[0], test[name], masks[1])) for name in train}
+    images = [{**row, "shown": name} for name, some in rows.items() for row in some]
+    return {name: summaries(some) for name, some in rows.items()} | {"images": images}
+
+
+def candidates(model: Model, joints: Iterable[Joint], size: int | None) -> tuple[dict[str, Tensor], Rows]:
+    """What probes are shown, at their size, with the "masks" as drawn; and which joints they are.
+
+    "layer": the generator's soft tissue; "image": the radiograph; "fill": its harmonic fill; "outline": the hand's mask
+    alone; of phantoms also "truth", the true soft tissue. Each is 0 in the air.
+    """
+    parts, known = [], []
+    for chunk in chunks(joints):
+        batch, layers = separated(model, chunk, size)
+        drawn = batch.drawn.to(layers.dtype)
+        soft = {
+            "layer": layers[:, :1],
+            "image": batch.image,
+            "fill": batch.fill,
+            "outline": torch.ones_like(batch.image),
+        }
+        soft |= {} if batch.layers is None else {"truth": batch.layers[:, :1]}
+        shown = {name: plane * drawn[:, :1] for name, plane in soft.items()} | {"masks": drawn}
+        parts.append({name: probe.at_size(planes, probe.SIZE) for name, planes in shown.items()})
+        known += facts(chunk)
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}, known
+
+
+def chunks(joints: Iterable[Joint]) -> Iterator[list[Joint]]:
+    """Joints in lists of `CHUNK`, the last one shorter."""
+    left = iter(joints)
+    while some := list(islice(left, CHUNK)):
+        yield some
+
+
 @torch.no_grad()
-def score_joints(separator: Separator, joints: list[Joint]) -> list[dict[str, Any]]:
-    """One row of metrics for each joint."""
-    recipe = separator.recipe
-    device = next(separator.parameters()).device
-    batch = stack(joints, size=recipe.size, dilate_px=recipe.dilate_px).to(device)
-    scores = score(separator.generator(batch.image, batch.masks), batch)
-    values = [{name: float(column[i]) for name, column in scores.items()} for i in range(len(joints))]
-    return [{"name": j.name, "joint": j.joint, "finger": j.finger, **v} for j, v in zip(joints, values, strict=True)]
+def separated(model: Model, joints: list[Joint], size: int | None) -> tuple[Batch, Layers]:
+    """Joints as a batch in frames of `size` px, by default the generator's own, and their layers; on its device."""
+    recipe = model.recipe
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    batch = stack(joints, size=size or recipe.size, dilate_px=recipe.dilate_px).to(device)
+    return batch, model(batch.image, batch.drawn.to(batch.image.dtype))
 
 
-def summaries(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Mean, SD, n and interval of every metric."""
+def facts(joints: Iterable[Joint]) -> Rows:
+    """Which joints they are."""
+    return [{key: getattr(joint, key) for key in KNOWN} for joint in joints]
+
+
+def rows_of(known: Rows, scores: dict[str, PerItem]) -> Rows:
+    """One row for each image: which it is, and its numbers."""
+    columns = {name: values.tolist() for name, values in scores.items()}
+    return [one | {name: values[i] for name, values in columns.items()} for i, one in enumerate(known)]
+
+
+def summaries(rows: Rows) -> dict[str, dict[str, Any]]:
+    """Mean, SD, n and interval of every number in rows."""
     joints = [row["joint"] for row in rows]
-    return {name: summarise([row[name] for row in rows], joints) for name in COLUMNS}
+    return {name: summarise([row[name] for row in rows], joints) for name in rows[0] if name not in KNOWN}
 
 
-def table_1(results: dict[str, Any]) -> str:
-    """The paper's Table 1 form, mean and SD: one row a finger and one overall."""
-    named = [*results["by_finger"].items(), ("overall", results["overall"])]
-    rows = [["", "n", *(heading for heading, _ in COLUMNS.values())]]
-    for name, summary in named:
-        cells = [_cell(summary[key], form) for key, (_, form) in COLUMNS.items()]
-        rows.append([name, str(summary["mse"]["n"]), *cells])
-    return table(rows)
-
-
-def _cell(summary: dict[str, Any], form: str) -> str:
-    """Mean and SD in one cell."""
-    if summary["mean"] is None:
-        return "-"
-    return f"{form.format(summary['mean'])} ± {form.format(summary['sd'])}"
+def report(results: dict[str, Any]) -> str:
+    """All that was measured, as tables with their legends, and how long it took."""
+    told = [fidelity.report(results)] if "overall" in results else []
+    told += [truth.report(results["phantoms"])] if "phantoms" in results else []
+    told += [probe.report(results[part], title) for part, title in PROBED.items() if part in results]
+    spent = ", ".join(f"{part} {seconds:.0f} s" for part, seconds in results["seconds"].items())
+    return "\n\n".join([*told, f"time: {spent}"])

@@ -1,6 +1,7 @@
 """Image and layer metrics, one number for each image of a batch; images in [0, 1] unless said otherwise."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from lsn_core.masks import at_256, bones, grow, overlap
@@ -8,6 +9,7 @@ from lsn_core.shapes import Image, Masks, PerItem
 
 BAND_PX = 6.0  # width of the bands beside the bone contour, at 256 px
 LEAST = 20  # px of an overlap, and of the ring beside it, that a mean is taken of
+SSIM_REACH = 5  # px from the middle of a window of structural similarity to its edge
 
 
 def masked_mean(values: Image, mask: Image) -> PerItem:
@@ -35,12 +37,17 @@ def psnr(mean_squares: PerItem) -> PerItem:
 
 def ssim(predicted: Image, target: Image) -> PerItem:
     """Structural similarity, 11 px Gaussian window of sigma 1.5, over all windows in the frame (paper, Table 1)."""
+    return ssim_map(predicted, target).mean(dim=(1, 2, 3))
+
+
+def ssim_map(predicted: Image, target: Image) -> Float[Tensor, "b 1 y x"]:
+    """Structural similarity at the middle of each window in the frame: 5 px less on each side than the images."""
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     _, local = structural_similarity_index_measure(
         predicted, target, data_range=1.0, reduction="none", return_full_image=True
     )
-    return local[..., 5:-5, 5:-5].mean(dim=(1, 2, 3))
+    return local[..., SSIM_REACH:-SSIM_REACH, SSIM_REACH:-SSIM_REACH]
 
 
 def row_frechet(predicted: Image, target: Image) -> PerItem:

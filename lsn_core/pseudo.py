@@ -10,20 +10,17 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor
 
 from lsn_core.harmonic import harmonic_fill
 from lsn_core.masks import at_256, bones, dilate, overlap
 from lsn_core.phantom import Phantom
-from lsn_core.radiograph import SATURATION, Shift, centroid, compose, per_item
-from lsn_core.shapes import Image, Layers, Masks, PerItem
+from lsn_core.radiograph import SATURATION, Shift, bones_alone, centroid, compose, per_item
+from lsn_core.shapes import Bones, Image, Layers, Masks, PerItem
 
 TRAVEL = (2.0, 8.0)  # px at 256 by which each bone moves towards the other, as the paper's authors draw them
 GROWTH = 3.0  # scale gained for each frame of travel: 1.02 to 1.09, so that shafts still reach nearly to the frame
 MOTION = ("dx", "dy", "degrees")
-
-Bones = Float[Tensor, "b 2 h w"]  # lower and upper bone
 
 
 @dataclass(frozen=True)
@@ -73,32 +70,39 @@ def draw_overlap(n: int, *, size: int, generator: torch.Generator) -> Overlaps:
     return Overlaps(Shift(still, -up, still), Shift(still, down, still), 1 + GROWTH * torch.maximum(down, up) / size)
 
 
-def bone_layers(image: Image, masks: Masks, fill: Image) -> Bones:
-    """What each bone absorbs beyond the soft tissue `fill`, as a layer; where both are drawn, each takes half of it.
+def halves(masks: Masks) -> Bones:
+    """Whose bone a pixel's absorbance is: all of it one bone's, half of each where both are drawn."""
+    return masks[:, 1:] * (1 - 0.5 * overlap(masks))
+
+
+def bone_layers(image: Image, share: Bones, fill: Image) -> Bones:
+    """What each bone absorbs beyond the soft tissue `fill`, as a layer; `share` of a pixel's excess is its own.
 
     Below 0 where the image is darker than the fill, so that nothing of the image is lost.
     """
-    passed = (1 - image) / (1 - fill).clamp_min(SATURATION)
-    each = torch.lerp(passed, passed.sqrt(), overlap(masks))
-    return masks[:, 1:] * (1 - each)
+    return 1 - ((1 - image) / (1 - fill).clamp_min(SATURATION)) ** share
 
 
-def pseudo_overlap(image: Image, masks: Masks, fill: Image, overlaps: Overlaps) -> Pseudo:
+def pseudo_overlap(
+    image: Image, masks: Masks, fill: Image, overlaps: Overlaps, *, share: Bones | None = None
+) -> Pseudo:
     """Push the bones of each radiograph over each other (Eq. 10).
 
     `masks` are those that `fill`, the image with its bones filled in, was made for. In the overlap the bones with soft
     tissue B_1 and B_2 give 1 - (1 - B_1)(1 - B_2) / (1 - k), where k is the fill; elsewhere there is the one bone, or
-    the fill. A shaft that is moved away from the frame is continued to it. On the image's device.
+    the fill. A shaft that is moved away from the frame is continued to it. `share` says whose bone a pixel is before
+    they move, `halves` of the masks by default. On the image's device.
 
         fill = harmonic_fill(image, bones(masks) > 0)
         overlaps = draw_overlap(len(image), size=image.shape[-1], generator=torch.Generator().manual_seed(0))
         pseudo = pseudo_overlap(image, masks, fill, overlaps)
     """
-    moved, where = _move(bone_layers(image, masks, fill), masks[:, 1:], overlaps)
+    whole = bone_layers(image, halves(masks) if share is None else share, fill)
+    moved, where = _move(whole, masks[:, 1:], overlaps)
     layers = torch.cat((fill, moved), dim=1)
     hand = torch.maximum(masks[:, :1], where.amax(dim=1, keepdim=True))
-    alone = 1 - (1 - moved) * (1 - fill)
-    return Pseudo(compose(layers).clamp(0, 1), torch.cat((hand, where), dim=1), alone.clamp(0, 1), layers)
+    alone = bones_alone(layers).clamp(0, 1)
+    return Pseudo(compose(layers).clamp(0, 1), torch.cat((hand, where), dim=1), alone, layers)
 
 
 def _move(layers: Bones, masks: Bones, overlaps: Overlaps) -> tuple[Bones, Bones]:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lsn_core.shapes import Image, Layers, Masks, PerItem
+from lsn_core.shapes import Bones, Image, Layers, Masks, PerItem
 
 LAYERS = ("soft", "lower", "upper")
 SATURATION = 2.0**-17  # half a step of a 16-bit image: a white pixel has this transmission, not zero
@@ -20,6 +20,11 @@ BORDERS = {"extend": "border", "zero": "zeros"}  # what lies beyond the frame, i
 def compose(layers: Layers) -> Image:
     """Stack layers into a radiograph: transmissions multiply, f_r (Eq. 4)."""
     return 1 - (1 - layers).prod(dim=1, keepdim=True)
+
+
+def bones_alone(layers: Layers) -> Bones:
+    """Each bone alone in the soft tissue, lower bone first: what a radiograph without the other would show."""
+    return 1 - (1 - layers[:, 1:]) * (1 - layers[:, :1])
 
 
 def absorbance(image: Tensor) -> Tensor:

@@ -90,6 +90,14 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("  ".join(line) for line in lines)
 
 
+def interval(summary: Mapping[str, Any], form: str) -> str:
+    """Mean and 95 % interval of a summary in one cell, numbers as `form` ("{:.2f}") shows them; "-" without any."""
+    if summary["mean"] is None:
+        return "-"
+    mean, low, high = (form.format(summary[key]) for key in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
+
+
 def side_by_side(runs: Mapping[str, Mapping[str, Any]], metrics: Sequence[str]) -> str:
     """A table of summaries, one row a metric and one column a run: mean ± SD, or "-" where there was nothing to sum."""
     rows = [["mean ± SD", *runs]]

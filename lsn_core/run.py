@@ -15,13 +15,18 @@ from tqdm import tqdm
 
 from lsn_core.batch import Batch, concatenate, stack
 from lsn_core.checkpoint import load_checkpoint, read_header, save_checkpoint
-from lsn_core.config import Config
+from lsn_core.config import Config, read_config
 from lsn_core.data import JointDataset, open_dataset
+from lsn_core.detector import COMPUTED_RADIOGRAPHY
 from lsn_core.files import InputError, atomic, write_json, write_text, writing
 from lsn_core.networks import Recipe, save_generator
+from lsn_core.phantom import phantoms
 from lsn_core.results import commit, write_metrics
-from lsn_core.training import Players, precision, set_up, train, validate
+from lsn_core.scene import Sources, sources
+from lsn_core.training import Players, precision, set_up, stage_steps, train
+from lsn_core.validation import validate
 
+FIRST_LEARNT, FIRST_WATCHED, WATCHED = 0, 20_000, 24  # seeds of the phantoms that are learnt from and watched
 CHECKPOINT, LOG = "checkpoint.safetensors", "log.jsonl"
 
 
@@ -60,14 +65,29 @@ def train_run(folder: Path, data: str, config: Config, *, profile: str, resume: 
     fabric = Fabric(accelerator="auto", devices=1, precision=precision(config))
     training, watched = held_out(open_dataset(data, split="train"), config.validation)
     origin = {"data": training.fingerprint(), "profile": profile, "seed": config.seed, "config": asdict(config)}
-    learn = decode(training, config, "training images").to(fabric.device)
-    watch = decode(watched, config, "held-out images").to(fabric.device)
+    learn = sources(decode(training, config, "training images"), drawn_phantoms(config, config.phantoms, FIRST_LEARNT))
+    watch = sources(decode(watched, config, "held-out images"), drawn_phantoms(config, WATCHED, FIRST_WATCHED))
     write_json(folder / "config.json", {"data": str(data), "profile": profile, "config": asdict(config)})
     torch.manual_seed(config.seed)
     players = set_up(fabric, config)
     if before:
         load_checkpoint(folder / CHECKPOINT, players.modules(), players.optimizers())
-    return _Trainer(folder, fabric, players, config, origin, before).go(learn, watch)
+    return _Trainer(folder, fabric, players, config, origin, before).go(
+        learn.to(fabric.device), watch.to(fabric.device)
+    )
+
+
+def drawn_phantoms(config: Config, count: int, seed: int) -> Batch | None:
+    """Phantoms as a computed-radiography plate shows them, with their layers; None without any."""
+    if not config.phantoms or not count:
+        return None
+    film = COMPUTED_RADIOGRAPHY
+    made = tqdm(phantoms(count, seed=seed, size=config.size), desc="phantoms", unit="joint", total=count)
+    parts = [
+        stack([film.expose(joint, seed=seed + i)], size=config.size, dilate_px=config.dilate_px)
+        for i, joint in enumerate(made)
+    ]
+    return concatenate(parts)
 
 
 def _prepare(folder: Path, config: Config, resume: bool) -> tuple[Config, dict[str, Any] | None]:
@@ -83,8 +103,8 @@ def _prepare(folder: Path, config: Config, resume: bool) -> tuple[Config, dict[s
         stale.unlink()
     header = read_header(checkpoint)
     try:
-        return Config(**header["config"]), header
-    except TypeError as error:
+        return read_config(header["config"]), header
+    except (TypeError, KeyError) as error:
         raise InputError(f"{checkpoint}: written by another version ({error}); train again in another folder") from None
 
 
@@ -125,7 +145,7 @@ class _Trainer:
         self.began = self.saved = time.monotonic()
         self.lines = _log_until(folder / LOG, self.step) if before else []
 
-    def go(self, learn: Batch, watch: Batch) -> bool:
+    def go(self, learn: Sources, watch: Sources) -> bool:
         """Train, and write what a complete or an interrupted run leaves."""
         write_text(self.folder / LOG, "".join(self.lines))
         with writing(self.folder / LOG), _stop_signals() as caught, (self.folder / LOG).open("a") as log:
@@ -135,14 +155,19 @@ class _Trainer:
             self.finish(watch)
         return not caught
 
-    def _loop(self, learn: Batch, watch: Batch, log: Any, caught: list[int]) -> None:
+    def _loop(self, learn: Sources, watch: Sources, log: Any, caught: list[int]) -> None:
         """Run the steps; after each, log it, validate and save when due, and stop when asked to."""
-        bar = tqdm(total=self.config.steps, initial=self.step, desc=self.folder.name, unit="step")
+        bar = tqdm(
+            total=sum(stage_steps(learn, self.config, self.fabric.world_size)),
+            initial=self.step,
+            desc=self.folder.name,
+            unit="step",
+        )
 
         def on_step(step: int, values: dict[str, float]) -> bool:
             self.step = step
             if step % self.config.validate_every == 0:
-                scores = validate(self.players.networks.generator, watch)
+                scores = validate(self.players.networks.generator, watch, self.config)
                 values = values | {f"held_out_{name}": score for name, score in scores.items()}
             log.write(json.dumps({"step": step, "minutes": round(self.minutes(), 4), **values}) + "\n")
             log.flush()
@@ -153,8 +178,7 @@ class _Trainer:
             return bool(caught)
 
         with bar:
-            random = {"start": self.step, "spent": self.spent}
-            train(self.fabric, self.players, learn, self.config, **random, on_step=on_step)
+            train(self.fabric, self.players, learn, self.config, start=self.step, on_step=on_step)
 
     def minutes(self) -> float:
         """Minutes of training so far, over all sessions of the run."""
@@ -167,12 +191,12 @@ class _Trainer:
         save_checkpoint(path, self.players.modules(), self.players.optimizers(), header)
         self.saved = time.monotonic()
 
-    def finish(self, watch: Batch) -> None:
+    def finish(self, watch: Sources) -> None:
         """Write the weights, a preview of held-out joints and the metrics of the training."""
         from lsn_core.figures import layers_figure
 
         generator = self.players.networks.generator
-        scores = validate(generator, watch)
+        scores = validate(generator, watch, self.config)
         c = self.config
         known = {"commit": commit() or "unknown", **{k: json.dumps(v) for k, v in self.origin.items()}}
         save_generator(
@@ -181,7 +205,7 @@ class _Trainer:
             Recipe(c.networks, c.head, c.size, c.dilate_px),
             known,
         )
-        some = watch.take(slice(0, 4))
+        some = watch.radiographs.take(slice(0, 4))
         with torch.no_grad(), atomic(self.folder / "preview.png") as part:
             layers_figure(some.image, generator.eval()(some.image, some.masks)).savefig(part, dpi=100)
         metrics = {"steps": self.step, "minutes": self.minutes(), "held_out": scores}

@@ -1,12 +1,12 @@
-"""Training: the three steps of Algorithm 1 on real images (stage 2), a loop around them, and what it leaves behind.
+"""Training: Algorithm 1, its three steps and the loop around them.
 
 The caller owns the device, the seed and the files: `Fabric` says where to run, and steps are reported, not printed.
 """
 
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -14,15 +14,23 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from lsn_core import losses
-from lsn_core.batch import Batch
 from lsn_core.config import Config
-from lsn_core.masks import at_256
-from lsn_core.metrics import masked_mse, psnr, shadow_contrast
 from lsn_core.networks import NETWORKS, Networks
 from lsn_core.radiograph import Shift, compose, move_bones
-from lsn_core.shapes import Image, Layers, Masks
+from lsn_core.scene import Draw, Scene, Sources, draw, per_epoch, show
+from lsn_core.shapes import Image, Layers, Logits, Masks
+from lsn_core.stage import Stage, Weights
 
 Report = Callable[[int, dict[str, float]], bool | None]  # hears of each step; True stops the training
+
+
+class NotFiniteError(FloatingPointError):
+    """A term of the loss is not finite. `record` holds all that the step drew, to make it again."""
+
+    def __init__(self, told: str, record: dict[str, Any]) -> None:
+        """`told` names the step and the terms."""
+        super().__init__(told)
+        self.record = record
 
 
 @dataclass(frozen=True)
@@ -43,14 +51,38 @@ class Players:
         return {name: getattr(self, name) for name in vars(self.networks)}
 
 
+@dataclass(frozen=True)
+class Moment:
+    """Where in a training a step is."""
+
+    index: int  # of the stage, from 0
+    stage: Stage
+    step: int  # of the stage, from 0
+    epoch: int  # of the stage, from 0
+    closes: bool  # the step ends an epoch
+
+    @property
+    def playing(self) -> bool:
+        """N_D plays (Algorithm 1: after m epochs)."""
+        return self.epoch >= self.stage.switch
+
+    @property
+    def weights(self) -> Weights:
+        """Of Eq. 11, in this epoch."""
+        return self.stage.after if self.playing else self.stage.before
+
+    def rate(self, network: str) -> float:
+        """Learning rate of a network in this epoch."""
+        return getattr(self.stage, f"lr_{network}") * 0.5 ** (self.epoch // self.stage.halve_every)
+
+
 def set_up(fabric: Fabric, config: Config) -> Players:
-    """Fresh networks from torch's global random state, and one AdamW each (paper's rates; authors' betas)."""
+    """Fresh networks from torch's global random state, and one AdamW each (authors' betas); steps set the rates."""
     networks = NETWORKS[config.networks](config.head, config.size)
     pairs = {}
     for name, module in vars(networks).items():
         module.to(memory_format=torch.channels_last)
-        rate = getattr(config, f"lr_{name}")
-        pairs[name] = fabric.setup(module, AdamW(module.parameters(), lr=rate, betas=(0.5, 0.999), fused=True))
+        pairs[name] = fabric.setup(module, AdamW(module.parameters(), betas=(0.5, 0.999), fused=True))
     return Players(
         Networks(**{name: module for name, (module, _) in pairs.items()}),
         **{name: optimizer for name, (_, optimizer) in pairs.items()},
@@ -70,25 +102,19 @@ def precision(config: Config) -> str:
     return "bf16-mixed" if able or torch.cpu._is_amx_tile_supported() else "32-true"
 
 
-def step_random(seed: int, step: int) -> torch.Generator:
-    """The random numbers of one step, from the seed and the step alone: a resumed run draws the same."""
-    return torch.Generator().manual_seed(seed * 1_000_003 + step)
+def stage_steps(having: Sources, config: Config, world: int) -> list[int]:
+    """Steps of each stage, with `world` processes."""
+    return [stage.epochs * per_epoch(having, stage, config.batch * world) for stage in config.stages]
 
 
-def draw_batch(count: int, config: Config, step: int) -> Tensor:
-    """Indices of the step's images: each epoch is a permutation of all `count` of them, drawn from its number."""
-    size = min(config.batch, count)
-    per_epoch = count // size
-    epoch, position = divmod(step, per_epoch)
-    order = torch.randperm(count, generator=step_random(config.seed, -1 - epoch))
-    return order[position * size : (position + 1) * size]
-
-
-def draw_shift(count: int, config: Config, random: torch.Generator, device: torch.device) -> Shift:
-    """One random movement f_s for each of `count` items (Eq. 5-6)."""
-    reach = (at_256(config.shift_x, config.size), at_256(config.shift_y, config.size), config.shift_degrees)
-    drawn = [(most * (2 * torch.rand(count, generator=random) - 1)).to(device) for most in reach]
-    return Shift(*drawn)
+def locate(having: Sources, config: Config, step: int, *, world: int = 1) -> Moment:
+    """Where a step, counted over all stages, is. Raises `IndexError` after the last."""
+    for index, (stage, steps) in enumerate(zip(config.stages, stage_steps(having, config, world), strict=True)):
+        if step < steps:
+            epoch, position = divmod(step, steps // stage.epochs)
+            return Moment(index, stage, step, epoch, closes=position + 1 == steps // stage.epochs)
+        step -= steps
+    raise IndexError(step)
 
 
 def move(layers: Layers, masks: Masks, lower: Shift, upper: Shift) -> tuple[Image, Masks]:
@@ -99,43 +125,82 @@ def move(layers: Layers, masks: Masks, lower: Shift, upper: Shift) -> tuple[Imag
     return composed, torch.cat((hand, moved[:, 1:] * hand), dim=1)
 
 
-def generator_step(
-    fabric: Fabric, players: Players, batch: Batch, config: Config, random: torch.Generator
-) -> tuple[Layers, dict[str, Tensor]]:
-    """Improve G against frozen critics (Eq. 11 without its stage-1 term); return its layers and the terms.
+def ask(fabric: Fabric, critic: nn.Module, image: Image) -> Logits:
+    """What a frozen critic answers, in evaluation mode, so that no statistics of its own change.
 
-    The critics are in evaluation mode, so that their normalisation statistics come from their own steps alone.
+    Its gradients flow to the image alone, so the wrapper that would gather its own over processes is left aside.
+    """
+    with fabric.autocast():
+        return freeze(bare(critic))(image).float()
+
+
+def generator_terms(
+    fabric: Fabric, nets: Networks, scene: Scene, layers: Layers, shifts: Sequence[tuple[Shift, Shift]], moment: Moment
+) -> Iterator[tuple[str, Tensor]]:
+    """The terms of Eq. 11, each with its name."""
+    weights, masks, soft = moment.weights, scene.masks, layers[:, :1]
+    overlap = {"in_overlap": weights.overlap}
+    yield "reconstruction", losses.reconstruction(compose(layers), scene.image, masks, **overlap)
+    if weights.supervision:
+        moved = [move(layers, masks, *pair) for pair in shifts]
+        told = [losses.supervision(ask(fabric, nets.segmenter, image), where) for image, where in moved]
+        yield "supervision", torch.stack(told).mean()
+    if weights.bones:
+        yield "bones", losses.bone_reconstruction(layers, scene.alone, masks * scene.alone_known, **overlap)
+    if weights.anchor:
+        yield "anchor", losses.harmonic_anchor(soft, scene.fill, masks * (1 - scene.layers_known))
+    if weights.truth:
+        yield "truth", losses.layer_error(layers, scene.layers, masks * scene.layers_known)
+
+
+def generator_step(
+    fabric: Fabric,
+    players: Players,
+    scene: Scene,
+    shifts: Sequence[tuple[Shift, Shift]],
+    moment: Moment,
+    soft_tissue: str,
+) -> tuple[Layers, dict[str, Tensor]]:
+    """Improve G against frozen critics (Eq. 11); return the layers it made before, and the terms.
+
+    `softness_at_chance` stands beside L2: what it would be if N_D knew the share of bone in each image and no more.
     """
     nets = players.networks
-    freeze(nets.segmenter), freeze(nets.discriminator)
-    masks = batch.masks
-    layers = nets.generator(batch.image, masks)
-    shifts = [draw_shift(len(batch), config, random, batch.image.device) for _ in range(2)]
-    moved, moved_masks = move(layers, masks, *shifts)
-    terms = {
-        "reconstruction": losses.reconstruction(compose(layers), batch.image, masks),
-        "supervision": losses.supervision(nets.segmenter(moved), moved_masks),
-        "softness": losses.SOFT_TISSUE[config.soft_tissue](nets.discriminator(layers[:, :1]), masks),
-        "anchor": losses.harmonic_anchor(layers[:, :1], batch.fill, masks),
-    }
-    update(fabric, players.generator, sum(getattr(config, name) * term for name, term in terms.items()))
-    return layers.detach(), terms
+    layers = thaw(nets.generator)(scene.image, scene.masks)
+    terms = dict(generator_terms(fabric, nets, scene, layers, shifts, moment))
+    told = {}
+    if moment.weights.softness:
+        loss = losses.SOFT_TISSUE[soft_tissue]
+        terms["softness"] = loss(ask(fabric, nets.discriminator, layers[:, :1]), scene.masks)
+        told["softness_at_chance"] = loss(
+            torch.logit(losses.bone_share(scene.masks)).expand_as(scene.image), scene.masks
+        )
+    update(fabric, players.generator, losses.generator_loss(terms, moment.weights))
+    return layers.detach(), terms | told
 
 
-def segmenter_step(fabric: Fabric, players: Players, batch: Batch) -> Tensor:
-    """Teach N_S the tissues of unaltered images (Eq. 12)."""
+def segmenter_step(fabric: Fabric, players: Players, scene: Scene, *, originals: bool) -> Tensor:
+    """Teach N_S the tissues of images that no network made (Eq. 12); with `originals` as much of unpushed ones."""
     segmenter = thaw(players.networks.segmenter)
-    loss = losses.supervision(segmenter(batch.image), batch.masks)
+    images, masks = scene.image, scene.masks
+    if originals:
+        images, masks = torch.cat((images, scene.original)), torch.cat((masks, scene.original_masks))
+    loss = losses.supervision(segmenter(images), masks)
     update(fabric, players.segmenter, loss)
     return loss
 
 
-def discriminator_step(fabric: Fabric, players: Players, batch: Batch, layers: Layers) -> Tensor:
+def discriminator_step(fabric: Fabric, players: Players, scene: Scene, layers: Layers) -> Tensor:
     """Teach N_D to find bone in the soft-tissue layers that G just made (Eq. 12)."""
     discriminator = thaw(players.networks.discriminator)
-    loss = losses.discrimination(discriminator(layers[:, :1]), batch.masks)
+    loss = losses.discrimination(discriminator(layers[:, :1]), scene.masks)
     update(fabric, players.discriminator, loss)
     return loss
+
+
+def bare(network: nn.Module) -> nn.Module:
+    """A network without what Fabric wraps around it."""
+    return getattr(network, "module", network)
 
 
 def freeze(network: nn.Module) -> nn.Module:
@@ -155,59 +220,60 @@ def update(fabric: Fabric, optimizer: Optimizer, loss: Tensor) -> None:
     optimizer.step()
 
 
-def train_step(fabric: Fabric, players: Players, data: Batch, config: Config, step: int) -> dict[str, float]:
+def train_step(fabric: Fabric, players: Players, having: Sources, config: Config, step: int) -> dict[str, float]:
     """One round of Algorithm 1: G, then N_S, then N_D on the layers that G made before its update.
 
-    Raises `FloatingPointError` naming the term that is not finite.
+    Raises `NotFiniteError` naming the terms that are not finite.
     """
-    batch = data.take(draw_batch(len(data), config, step))
-    layers, terms = generator_step(fabric, players, batch, config, step_random(config.seed, step))
-    terms["segmenter"] = segmenter_step(fabric, players, batch)
-    terms["discriminator"] = discriminator_step(fabric, players, batch, layers)
-    values = {name: float(term.detach()) for name, term in terms.items()}
-    broken = [name for name, value in values.items() if not torch.isfinite(torch.tensor(value))]
+    moment, drawn = plan(having, config, step, world=fabric.world_size)
+    mine = drawn.part(fabric.global_rank, fabric.world_size)
+    for name, optimizer in players.optimizers().items():
+        for group in optimizer.param_groups:
+            group["lr"] = moment.rate(name)
+    scene = show(having, mine)
+    layers, terms = generator_step(fabric, players, scene, mine.shifts, moment, config.soft_tissue)
+    terms["segmenter"] = segmenter_step(fabric, players, scene, originals=moment.stage.originals)
+    if moment.playing:
+        terms["discriminator"] = discriminator_step(fabric, players, scene, layers)
+    values = told(fabric, terms)
+    broken = [name for name, value in values.items() if not math.isfinite(value)]
     if broken:
-        raise FloatingPointError(f"step {step}: {', '.join(broken)} is not finite")
+        record = {"step": step, "stage": moment.stage.name, "terms": values, "items": drawn.record()}
+        raise NotFiniteError(f"step {step}: {', '.join(broken)} is not finite", record)
     return values
+
+
+def plan(having: Sources, config: Config, step: int, *, world: int = 1) -> tuple[Moment, Draw]:
+    """Where a step is and what it draws, for all of `world` processes; from the config's seed and the step alone."""
+    moment = locate(having, config, step, world=world)
+    seed = 100 * config.seed + 10 * moment.index  # each stage draws its own numbers
+    return moment, draw(having, moment.stage, config, config.batch * world, moment.step, seed)
+
+
+def told(fabric: Fabric, terms: dict[str, Tensor]) -> dict[str, float]:
+    """Terms as numbers, means over all processes, brought from the device at once."""
+    values = torch.stack([term.detach().float() for term in terms.values()])
+    if fabric.world_size > 1:
+        values = fabric.all_reduce(values, reduce_op="mean")
+    return dict(zip(terms, values.tolist(), strict=True))
 
 
 def train(
     fabric: Fabric,
     players: Players,
-    data: Batch,
+    having: Sources,
     config: Config,
     *,
     start: int = 0,
-    spent: float = 0.0,
     on_step: Report | None = None,
 ) -> int:
-    """Run steps from `start` until the steps or the minutes are used up; return the next step.
+    """Run all stages from step `start` on; return the next step.
 
-    `spent` is minutes used before `start`. `on_step(step, values)` hears of each step, and stops after it with True.
+    `on_step(step, values)` hears of each step, and stops after it with True.
     """
-    thaw(players.networks.generator)
-    began, step = time.monotonic(), start
-    while step < config.steps and not (config.minutes and spent + (time.monotonic() - began) / 60 >= config.minutes):
-        values = train_step(fabric, players, data, config, step)
-        step += 1
-        if on_step and on_step(step, values):
-            break
-    return step
-
-
-@torch.no_grad()
-def validate(generator: nn.Module, data: Batch, *, chunk: int = 32) -> dict[str, float]:
-    """PSNR in the hand and absolute shadow contrast, means over held-out images; without one that no image has."""
-    trained = generator.training
-    generator.eval()
-    batches = [data.take(slice(i, i + chunk)) for i in range(0, len(data), chunk)]
-    rows = [_score(generator(batch.image, batch.masks), batch) for batch in batches]
-    generator.train(trained)
-    means = {name: float(torch.cat([row[name] for row in rows]).nanmean()) for name in rows[0]}
-    return {name: mean for name, mean in means.items() if math.isfinite(mean)}
-
-
-def _score(layers: Layers, batch: Batch) -> dict[str, Tensor]:
-    """The validation numbers of each image of a batch."""
-    errors = masked_mse(compose(layers), batch.image, batch.masks[:, :1])
-    return {"psnr_db": psnr(errors), "shadow": shadow_contrast(layers[:, :1], batch.masks).abs()}
+    total = sum(stage_steps(having, config, fabric.world_size))
+    for step in range(start, total):
+        values = train_step(fabric, players, having, config, step)
+        if on_step and on_step(step + 1, values):
+            return step + 1
+    return max(start, total)

@@ -7,8 +7,12 @@ import torch
 
 from lsn_core.losses import (
     SOFT_TISSUE,
+    bone_reconstruction,
+    bone_share,
     discrimination,
+    generator_loss,
     harmonic_anchor,
+    layer_error,
     masked_bce,
     masked_mean,
     masked_rmse,
@@ -18,6 +22,8 @@ from lsn_core.losses import (
     supervision,
     tissue_target,
 )
+from lsn_core.radiograph import bones_alone
+from lsn_core.stage import CODE, PAPER, Weights
 
 LN2 = math.log(2)
 EMPTY, FULL = "0000 0000 0000 0000", "1111 1111 1111 1111"
@@ -156,8 +162,72 @@ def test_the_anchor_compares_smoothed_levels_under_the_bones_only():
     assert harmonic_anchor(one, fill, masks, smoothing=3).item() == pytest.approx(math.sqrt(squares / 12), rel=1e-4)
 
 
+def test_bones_alone_by_hand():
+    """0.5 of bone over 0.4 of flesh is 1 - 0.5 x 0.6 = 0.7; of the other bone nothing is seen."""
+    layers = torch.tensor([0.4, 0.5, 0.25])[None, :, None, None].expand(1, 3, 4, 4)
+    assert torch.allclose(bones_alone(layers)[0, :, 0, 0], torch.tensor([0.7, 0.55]))
+
+
+@pytest.mark.parametrize("in_overlap", [0.0, 0.2, 1.0])
+def test_l3_by_hand(in_overlap):
+    """Lower bone: off by 0.1 on all its 6 px. Upper: off by 0.3 on the 1 px of 7 that both share."""
+    masks = masks_of((FULL, LOWER, UPPER))
+    layers = torch.cat((torch.zeros(1, 1, 4, 4), 0.5 * masks[:, 1:]), dim=1)
+    alone = bones_alone(layers) - torch.cat((0.1 * masks[:, 1:2], 0.3 * masks[:, 1:2] * masks[:, 2:3]), dim=1)
+    expected = (0.1 + in_overlap * 0.1 + math.sqrt(0.09 / 7) + in_overlap * 0.3) / 2
+    assert bone_reconstruction(layers, alone, masks, in_overlap=in_overlap).item() == pytest.approx(expected, rel=1e-4)
+    unknown = masks_of((FULL, LOWER, UPPER), (EMPTY, EMPTY, EMPTY))  # the second image is not known: it does not count
+    twice = [torch.cat((part, torch.rand_like(part))) for part in (layers, alone)]
+    assert bone_reconstruction(*twice, unknown, in_overlap=in_overlap).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_error_of_layers_by_hand():
+    """Off by 0.3 in one of three layers under the 12 px of bone, by anything beside them."""
+    masks = masks_of((FULL, LOWER, UPPER))
+    truth = torch.full((1, 3, 4, 4), 0.5)
+    layers = truth + 0.3 * torch.tensor([1.0, 0, 0])[None, :, None, None] + 0.1 * tissue_target(masks)[:, :1]
+    assert layer_error(layers, truth, masks).item() == pytest.approx(0.1, rel=1e-5)
+
+
+def test_the_overlap_of_l0_is_weighted():
+    masks = masks_of((FULL, LOWER, UPPER))
+    image = 0.5 * masks[:, :1]
+    off = image + 0.3 * masks[:, 1:2] * masks[:, 2:3]  # one px of 16
+    for weight in (0.0, 0.2, 1.0):
+        found = reconstruction(off, image, masks, in_overlap=weight).item()
+        assert found == pytest.approx(0.3 / 4 + weight * 0.3, rel=1e-4)
+
+
+def test_the_sum_of_eq_11():
+    terms = {name: torch.tensor(value) for name, value in (("reconstruction", 2.0), ("softness", 3.0), ("bones", 5.0))}
+    weights = Weights(reconstruction=0.5, supervision=7.0, softness=0.2, bones=0.1)
+    assert generator_loss(terms, weights).item() == pytest.approx(1.0 + 0.6 + 0.5)
+
+
+def test_the_weights_are_the_paper_s_and_its_code_s():
+    (first, second), (coded, later) = PAPER, CODE
+    assert (first.epochs, first.switch, second.epochs) == (300, 200, 100) and first.before.softness == 0
+    assert first.after == Weights(reconstruction=0.5, supervision=0.2, softness=0.2, bones=0.1, overlap=1.0)
+    assert second.after == Weights(reconstruction=0.6, supervision=0.3, softness=0.1, overlap=1.0)
+    assert coded.after == Weights(reconstruction=0.5, supervision=0.2, softness=0.1, bones=0.2, overlap=0.2)
+    assert later.after == Weights(reconstruction=0.6, supervision=0.3, softness=0.1, overlap=0.2)
+    assert (first.joints, coded.joints, second.joints, later.joints) == ("apart", "apart", "all", "all")
+
+
+def test_chance_is_where_n_d_answers_the_share_of_bone():
+    """12 of 16 px are bone. The paper's L2 is 1 - H(3/4) there, the bounded one 0."""
+    masks = masks_of((FULL, LOWER, UPPER))
+    assert bone_share(masks).item() == 0.75
+    logits = torch.logit(bone_share(masks)).expand(1, 1, 4, 4)
+    entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
+    assert soft_tissue_paper(logits, masks).item() == pytest.approx(1 - entropy, rel=1e-5)
+    assert soft_tissue_bounded(logits, masks).item() == pytest.approx(0.0, abs=1e-6)
+
+
 GREY = torch.full((2, 1, 4, 4), 0.5)
 LOSSES = {
+    "bones": (3, lambda logits, masks: bone_reconstruction(torch.sigmoid(logits), torch.sigmoid(logits)[:, 1:], masks)),
+    "truth": (3, lambda logits, masks: layer_error(torch.sigmoid(logits), torch.sigmoid(logits).detach(), masks)),
     "supervision": (3, supervision),
     "discrimination": (1, discrimination),
     "paper": (1, SOFT_TISSUE["paper"]),

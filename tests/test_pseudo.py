@@ -11,7 +11,7 @@ from scipy import ndimage
 from lsn_core import harmonic, pseudo
 from lsn_core.masks import bones, dilate, overlap
 from lsn_core.phantom import Phantom
-from lsn_core.pseudo import Overlaps, bone_layers, draw_overlap, harmonic_fill, phantom_error, pseudo_overlap
+from lsn_core.pseudo import Overlaps, bone_layers, draw_overlap, halves, harmonic_fill, phantom_error, pseudo_overlap
 from lsn_core.radiograph import Shift, absorbance, compose
 
 Joints = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
@@ -110,7 +110,7 @@ def draw_large(n: int, size: int) -> Overlaps:
 def test_bones_and_masks_move_as_scipy_moves_them(joints):
     image, masks, fill = joints
     overlaps = draw_large(3, 96)
-    made, layers = pseudo_overlap(image, masks, fill, overlaps), bone_layers(image, masks, fill)
+    made, layers = pseudo_overlap(image, masks, fill, overlaps), bone_layers(image, halves(masks), fill)
     for item in range(3):
         for k, by in ((1, overlaps.lower), (2, overlaps.upper)):
             scale, angle = float(overlaps.scale[item]), math.radians(float(by.degrees[item]))

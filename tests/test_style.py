@@ -18,8 +18,8 @@ ORDER = re.findall(
     r"\w+",
     """files shapes radiograph joint masks dicom images metadata rows grain bone anatomy phantom dissection detector
     jsw harmonic pseudo dataset pack manifest inventory crop ram layouts check data fetch batch parameters profile
-    transunet networks losses config metrics results texture outline appearance compare two_sample checkpoint training
-    evaluation figures run export explorer notebook book cli""",
+    transunet networks baseline stage losses config metrics results truth probe texture outline appearance compare
+    two_sample checkpoint scene training validation fidelity evaluation figures run export explorer notebook book cli""",
 )
 POSITIONAL_DEFAULTS = {"phantom.Phantom.render"}  # design.md, section 8
 EQUATIONS = {  # of the paper: the functions, classes and settings whose docstring or comment names each
@@ -27,13 +27,19 @@ EQUATIONS = {  # of the paper: the functions, classes and settings whose docstri
     2: {"networks.Networks"},
     3: {"networks.Networks"},
     4: {"radiograph.compose", "networks.partition_head"},
-    5: {"radiograph.shift", "radiograph.move_bones", "training.draw_shift"},
-    6: {"radiograph.shift", "radiograph.move_bones", "training.draw_shift"},
-    7: {"losses.reconstruction", "config.Config"},
-    8: {"losses.supervision", "training.move", "config.Config"},
-    9: {"losses.soft_tissue_paper", "losses.soft_tissue_bounded", "config.Config"},
+    5: {"radiograph.shift", "radiograph.move_bones", "scene.draw_shift"},
+    6: {"radiograph.shift", "radiograph.move_bones", "scene.draw_shift"},
+    7: {"losses.reconstruction", "stage.Weights"},
+    8: {"losses.supervision", "training.move", "stage.Weights"},
+    9: {"losses.soft_tissue_paper", "losses.soft_tissue_bounded", "stage.Weights"},
     10: {"pseudo", "pseudo.pseudo_overlap", "metrics.ring_errors"},
-    11: {"training.generator_step"},
+    11: {
+        "losses.generator_loss",
+        "stage.Weights",
+        "training.Moment",
+        "training.generator_terms",
+        "training.generator_step",
+    },
     12: {"losses.supervision", "losses.discrimination", "training.segmenter_step", "training.discriminator_step"},
     13: {"radiograph.adjust_jsw"},
 }
