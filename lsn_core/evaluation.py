@@ -176,7 +176,8 @@ def evaluate_probe(
     """
     (train, _), (test, known) = (candidates(model, joints, size) for joints in (learnt, tested))
     masks = train.pop("masks"), test.pop("masks")
-    rows = {name: rows_of(known, probe.probe_auc(train[name], masks[0], test[name], masks[1])) for name in train}
+    same = {"size": probe.SIZE, "steps": probe.STEPS, "seed": 0}
+    rows = {n: rows_of(known, probe.probe_auc(train[n], masks[0], test[n], masks[1], **same)) for n in train}
     images = [{**row, "shown": name} for name, some in rows.items() for row in some]
     return {name: summaries(some) for name, some in rows.items()} | {"images": images}
 

@@ -3,8 +3,8 @@
 A backbone maps (b, c, h, w) to logits of the same size; activation happens in the heads and in the losses.
 """
 
+import hashlib
 import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +14,17 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lsn_core.files import InputError, atomic
+from lsn_core.files import InputError, atomic, read_bytes
 from lsn_core.masks import at_256, bones, dilate
 from lsn_core.radiograph import absorbance, display
 from lsn_core.shapes import Image, Layers, Logits, Masks
 from lsn_core.transunet import TransUNet
+from lsn_core.unet import UNet
 
 Head = Callable[[Logits, Image, Masks], Layers]
 PACKAGE = Path(__file__).parent
 WEIGHTS = (PACKAGE / "weights", PACKAGE.parent / "data" / "weights")  # in a wheel, and in a checkout
+HASHES = "SHA256SUMS"  # beside the shipped weights, as sha256sum writes it
 
 
 def sigmoid_head(logits: Logits, image: Image, masks: Masks) -> Layers:
@@ -39,60 +41,45 @@ def partition_head(logits: Logits, image: Image, masks: Masks) -> Layers:
 HEADS: dict[str, Head] = {"sigmoid": sigmoid_head, "partition": partition_head}
 
 
-def unet(inputs: int, outputs: int, *, encoder: str, widths: tuple[int, ...]) -> nn.Module:
-    """A U-Net of segmentation-models-pytorch with fresh weights, one decoder width for each halving of the frame.
+def critic(outputs: int) -> nn.Module:
+    """A critic of the paper's size: a U-Net of segmentation-models-pytorch on a fresh ResNet-18.
 
-    Frames are padded by repeating their edge, and maps enlarged bilinearly: bones leave the frame, and zeros beyond it
-    or blocky maps show as stripes in the layers. Normalisation is by groups of channels in each image, so that nothing
-    differs between training and use, and no critic's statistics absorb the generator's images.
+    Frames are padded by repeating their edge, as in `Block`. Normalisation is by groups of channels in each image, so
+    that nothing differs between training and use, and no statistics absorb the generator's images.
     """
     import segmentation_models_pytorch as smp
 
     net = smp.Unet(
-        encoder,
+        "resnet18",
         encoder_weights=None,
-        encoder_depth=len(widths),
-        decoder_channels=widths,
+        decoder_channels=(256, 128, 128, 64, 64),
         decoder_interpolation="bilinear",
-        in_channels=inputs,
+        in_channels=1,
         classes=outputs,
     )
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d) and module.padding != (0, 0):
-            module.padding_mode = "replicate"
-    return _normalise_by_group(net)
-
-
-def _normalise_by_group(net: nn.Module) -> nn.Module:
-    """Put a group norm in the place of each batch norm, with the activation that timm hangs on it."""
     for parent in list(net.modules()):
+        if isinstance(parent, nn.Conv2d) and parent.padding != (0, 0):
+            parent.padding_mode = "replicate"
         for name, child in parent.named_children():
             if isinstance(child, nn.BatchNorm2d):
-                norm = nn.GroupNorm(math.gcd(8, child.num_features), child.num_features)
-                setattr(parent, name, nn.Sequential(norm, child.act) if hasattr(child, "act") else norm)
+                setattr(parent, name, nn.GroupNorm(8, child.num_features))
     return net
 
 
-class Refined(nn.Module):
-    """A U-Net with its input beside its last map.
+class Absorbing(nn.Module):
+    """A backbone that also sees the logarithm of the absorbance.
 
-    Its encoder starts at half the frame's sides, which loses the trabeculae: without this their texture is shared out
-    among the layers instead of going to the bone.
+    The logarithm of a layer's share is a difference of such logarithms, which a convolution can form.
     """
 
-    def __init__(self, net: nn.Module, inputs: int, maps: int, outputs: int) -> None:
-        """`net` gives `maps` channels from `inputs`."""
+    def __init__(self, backbone: nn.Module) -> None:
+        """`backbone` takes the generator's channels and one more."""
         super().__init__()
-        self.net = net
-        self.finest = nn.Sequential(
-            nn.Conv2d(maps + inputs, 16, 3, padding=1, padding_mode="replicate"),
-            nn.SiLU(),
-            nn.Conv2d(16, outputs, 3, padding=1, padding_mode="replicate"),
-        )
+        self.backbone = backbone
 
     def forward(self, x: Tensor) -> Logits:
-        """(b, inputs, h, w) to (b, outputs, h, w)."""
-        return self.finest(torch.cat((self.net(x), x), dim=1))
+        """(b, 4, h, w) to (b, 3, h, w)."""
+        return self.backbone(torch.cat((x, torch.log(absorbance(x[:, :1]) + 0.02)), dim=1))
 
 
 class Generator(nn.Module):
@@ -119,15 +106,15 @@ class Networks:
 
 
 def compact_networks(head: str, size: int) -> Networks:
-    """Networks for a laptop's CPU, any `size` that 32 divides: 1.6 M parameters, and two critics of 0.5 M."""
-    backbone = Refined(unet(4, 16, encoder="tu-resnet10t", widths=(64, 32, 24, 16)), 4, 16, 3)
-    segmenter, discriminator = (unet(1, n, encoder="tu-lcnet_050", widths=(48, 32, 24, 16, 8)) for n in (3, 1))
+    """Networks for a laptop's CPU, any `size` that 32 divides: 0.8 M parameters, and two critics of 0.3 M."""
+    backbone = Absorbing(UNet(5, 3, fold=2, widths=(16, 32, 64, 128, 160), finest=24))
+    segmenter, discriminator = (UNet(1, n, fold=4, widths=(24, 48, 64, 96), finest=24) for n in (3, 1))
     return Networks(Generator(backbone, HEADS[head]), segmenter, discriminator)
 
 
 def paper_networks(head: str, size: int) -> Networks:
     """The paper's sizes: TransUNet (67 M parameters) for frames of `size`, and two U-Nets on ResNet-18 (15 M each)."""
-    segmenter, discriminator = (unet(1, n, encoder="resnet18", widths=(256, 128, 128, 64, 64)) for n in (3, 1))
+    segmenter, discriminator = (critic(n) for n in (3, 1))
     return Networks(Generator(TransUNet(size=size), HEADS[head]), segmenter, discriminator)
 
 
@@ -198,7 +185,8 @@ def load_generator(weights: str | Path) -> Separator:
     """Load a trained generator, ready to use: a shipped one by its name ("compact"), a run's folder, or a file.
 
     Returns a module that maps `(image, masks)`, (b, 1, h, w) in [0, 1] and (b, 3, h, w) as drawn, to layers. Raises
-    `InputError` where there is no such file or it is not a generator of this package. Nothing is downloaded.
+    `InputError` where there is no such file, a shipped one is not what its model card describes, or it is not a
+    generator of this package. Nothing is downloaded.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -219,9 +207,17 @@ def weights_path(weights: str | Path) -> Path:
     """Where a generator's weights are: a shipped name, a run's folder or a file."""
     shipped = {path.stem: path for folder in WEIGHTS for path in folder.glob("*.safetensors")}
     if str(weights) in shipped:
-        return shipped[str(weights)]
+        return _intact(shipped[str(weights)])
     path = Path(weights) / "generator.safetensors" if Path(weights).is_dir() else Path(weights)
     if not path.is_file():
         names = ", ".join(sorted(shipped)) or "none here"
         raise InputError(f"{path}: no such weights; give a trained run's folder, a file, or a shipped name ({names})")
+    return path
+
+
+def _intact(path: Path) -> Path:
+    """A shipped file of weights, if it is the one that its model card describes; else `InputError`."""
+    known = read_bytes(path.with_name(HASHES)).decode().splitlines()
+    if f"{hashlib.sha256(read_bytes(path)).hexdigest()}  {path.name}" not in known:
+        raise InputError(f"{path}: not the file whose SHA-256 stands in {HASHES}; install the package again")
     return path

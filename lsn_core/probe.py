@@ -45,9 +45,9 @@ def probe_auc(
     test_soft: Float[Tensor, "t 1 h w"],
     test_masks: Float[Tensor, "t 3 h w"],
     *,
-    size: int = SIZE,
-    steps: int = STEPS,
-    seed: int = 0,
+    size: int,
+    steps: int,
+    seed: int,
 ) -> dict[str, Float[Tensor, " t"]]:
     """How well a probe that learnt on some joints' soft tissue finds the bones, masks as drawn, in that of others.
 

