@@ -192,21 +192,19 @@ def evaluate(
     ] = None,
     phantoms: Annotated[int, typer.Option(min=0, max=10_000, help="Held-out phantoms, whose layers are known.")] = 100,
     probe: Annotated[
-        bool, typer.Option("--probe", help="Train networks to find bones in the soft tissue, a minute or two each.")
+        bool, typer.Option("--probe", help="Train networks to find bones in the soft tissue: half a minute each.")
     ] = False,
     out: Annotated[
         Path | None, typer.Option(help="File to write; default metrics_SPLIT.json in the run, or here WHAT_SPLIT.json.")
     ] = None,
 ) -> None:
     """Measure a generator: the paper's Table 1 on data, layer truth on phantoms, bone left in the soft tissue."""
-    from lsn_core.evaluation import default_out, evaluate_run, report
+    from lsn_core.evaluation import evaluate_run, report
 
-    if data is None and not phantoms:
-        raise InputError("--phantoms 0 without --data: nothing to measure; give a data set or a number of phantoms")
-    out = out or default_out(what, split if data else "phantoms")
-    results = evaluate_run(what, out, data=data, split=split, size=size, held_out=phantoms, probes=probe)
+    asked = {"data": data, "split": split, "size": size, "held_out": phantoms, "probes": probe}
+    results, path = evaluate_run(what, **asked, out=out)
     typer.echo(report(results))
-    typer.echo(f"written to {out}")
+    typer.echo(f"written to {path}")
 
 
 @app.command()

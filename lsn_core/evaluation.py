@@ -10,13 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Subset
 from tqdm import tqdm
 
 from lsn_core import fidelity, probe, truth
 from lsn_core.baseline import Harmonic
 from lsn_core.batch import Batch, stack
-from lsn_core.data import open_dataset
+from lsn_core.data import JointDataset, open_dataset
 from lsn_core.detector import COMPUTED_RADIOGRAPHY
 from lsn_core.files import InputError, write_text
 from lsn_core.joint import FINGERS, Joint
@@ -38,34 +37,37 @@ Rows = list[dict[str, Any]]  # of each image: which it is, and its numbers
 
 def evaluate_run(
     what: str,
-    out: Path,
     *,
     data: str | None = None,
     split: str = "test",
     size: int | None = None,
     held_out: int = 100,
     probes: bool = False,
-) -> dict[str, Any]:
+    out: Path | None = None,
+) -> tuple[dict[str, Any], Path]:
     """Evaluate a generator, or the closed form "harmonic", on a split of a data set and on so many held-out phantoms.
 
     Frames are of `size` px, by default the generator's own; `probes` look for bones in the soft tissue. On the GPU that
     there is, with progress bars. Writes the summaries and their provenance to `out`, and each image's numbers beside it
     as CSV. Raises `InputError` for what cannot be used.
     """
+    if data is None and not held_out:
+        raise InputError("no data set and no phantoms: nothing to measure; give --data, or --phantoms above 0")
+    tested = None if data is None else open_dataset(data, split=split)
     model = load(what)
     frame, known = size or model.recipe.size, {"run": Path(what).name, "recipe": vars(model.recipe)}
     parts: Parts = {}
-    if data is not None:
-        parts |= _on_data(model, data, split, frame, probes)
-        known |= {"data": open_dataset(data, split=split).fingerprint(), "split": split}
+    if tested is not None:
+        parts |= _on_data(model, data, tested, frame, probes)
+        known |= {"data": tested.fingerprint(), "split": split}
     if held_out:
         parts |= _on_phantoms(model, held_out, frame, probes)
         known |= {"phantoms": {"seed": HELD_OUT, "count": held_out}}
     results, rows = _measure(parts)
+    out = out or _default_out(what, "phantoms" if tested is None else split)
     for name, some in rows.items():
-        write_rows(out.with_name(f"{out.stem}_{name}.csv" if name != "data" else f"{out.stem}.csv"), some)
-    write_metrics(out, results, kind="evaluation", size=frame, **known)
-    return results
+        write_rows(out.with_name(f"{out.stem}.csv" if name == "data" else f"{out.stem}_{name}.csv"), some)
+    return results, write_metrics(out, results, kind="evaluation", size=frame, **known)
 
 
 def _measure(parts: Parts) -> tuple[dict[str, Any], dict[str, Rows]]:
@@ -87,34 +89,33 @@ def load(what: str) -> Model:
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def default_out(what: str, part: str) -> Path:
+def _default_out(what: str, part: str) -> Path:
     """Where the numbers of `what` on a part of the data go: into a run's folder, else into the current one."""
     if what != "harmonic" and weights_path(what).parent == Path(what):
         return Path(what) / f"metrics_{part}.json"
     return Path(f"{Path(what).stem}_{part}.json")
 
 
-def _on_data(model: Model, data: str, split: str, size: int, probes: bool) -> Parts:
-    """What is measured on a split of a data set. Raises `InputError` where a probe has no other joint to learn from."""
-    tested = open_dataset(data, split=split)
-    parts: Parts = {"data": lambda: evaluate(model, _bar(tested, f"{split} split"), size=size)}
+def _on_data(model: Model, data: str, tested: JointDataset, size: int, probes: bool) -> Parts:
+    """What is measured on a part of a data set. Raises `InputError` where a probe has no other joint to learn from."""
+    parts: Parts = {"data": lambda: evaluate(model, _bar(tested, "data"), size=size)}
     if not probes:
         return parts
     learnt = open_dataset(data, split="train")
     learnt = learnt.subset({row.joint for row in learnt.rows} - {row.joint for row in tested.rows})
     if not len(learnt):
-        raise InputError(f"{data}: split {split!r} holds every training joint; choose one that leaves some to a probe")
+        raise InputError(f"{data}: the split holds every training joint; choose one that leaves some to the probes")
     order = torch.randperm(len(learnt), generator=torch.Generator().manual_seed(0))[:LEARNT]
-    some = Subset(learnt, order.tolist())
-    bars = (some, "what probes learn from"), (tested, f"{split} split again")
+    some = JointDataset([learnt.rows[i] for i in order.tolist()], learnt.store)
+    bars = (some, "data that probes learn from"), (tested, "data that they are tested on")
     return parts | {"probe": lambda: evaluate_probe(model, *(_bar(*bar) for bar in bars), size=size)}
 
 
 def _on_phantoms(model: Model, number: int, size: int, probes: bool) -> Parts:
     """What is measured on phantoms that no training has seen."""
 
-    def drawn(n: int, seed: int, title: str) -> Iterable[Joint]:
-        return tqdm(phantoms(n, seed=seed, size=size), total=n, desc=title, unit="image")
+    def drawn(n: int, seed: int, title: str) -> Iterator[Joint]:
+        yield from tqdm(phantoms(n, seed=seed, size=size), total=n, desc=title, unit="image")
 
     learnt, tested = (LEARNT_PHANTOMS, PROBES, "phantoms that probes learn from"), (number, HELD_OUT, "phantoms")
     parts: Parts = {"phantoms": lambda: evaluate_truth(model, drawn(*tested), size=size)}
@@ -123,9 +124,9 @@ def _on_phantoms(model: Model, number: int, size: int, probes: bool) -> Parts:
     return parts | {"probe_phantoms": lambda: evaluate_probe(model, drawn(*learnt), drawn(*tested), size=size)}
 
 
-def _bar(joints: Iterable[Joint], title: str) -> Iterable[Joint]:
+def _bar(joints: Iterable[Joint], title: str) -> Iterator[Joint]:
     """Joints with a progress bar."""
-    return tqdm(joints, desc=title, unit="image")
+    yield from tqdm(joints, desc=title, unit="image")
 
 
 def write_rows(path: Path, rows: Rows) -> Path:

@@ -95,8 +95,18 @@ def curves(
     return figure
 
 
-def training_curves(log: Sequence[Mapping[str, float]], terms: Sequence[str], *, smooth: int = 10) -> Figure:
-    """One small panel for each logged term over steps: raw values faint, their running mean strong."""
+def training_curves(
+    log: Sequence[Mapping[str, float]],
+    terms: Sequence[str],
+    *,
+    smooth: int = 10,
+    levels: Mapping[str, float] | None = None,
+    marks: Sequence[float] = (),
+) -> Figure:
+    """One small panel for each logged term over steps: raw values faint, their running mean strong.
+
+    `levels` draws a dashed line in the panel of a term, as where chance lies; `marks` are steps, dotted in every panel.
+    """
     figure = Figure(figsize=(2.9 * len(terms), 2.6), layout="constrained")
     for axis, term, colour in zip(
         figure.subplots(1, len(terms), squeeze=False)[0], terms, cycle(COLOURS), strict=False
@@ -107,6 +117,10 @@ def training_curves(log: Sequence[Mapping[str, float]], terms: Sequence[str], *,
         axis.plot(steps, values, color=colour, alpha=0.3 if span > 1 else 1.0)
         if span > 1:
             axis.plot(steps[span - 1 :], np.convolve(values, np.ones(span) / span, "valid"), color=colour)
+        if term in (levels or {}):
+            axis.axhline(levels[term], color="black", linestyle="--", linewidth=1)
+        for step in marks:
+            axis.axvline(step, color="grey", linestyle=":", linewidth=1)
         axis.set_title(term.replace("_", " "), fontsize=10)
         _finish(axis, "step", "", legend=False)
     return figure

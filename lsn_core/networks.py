@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lsn_core.critic import Critic
 from lsn_core.files import InputError, atomic, read_bytes
 from lsn_core.masks import at_256, bones, dilate
 from lsn_core.radiograph import absorbance, display
@@ -39,31 +40,6 @@ def partition_head(logits: Logits, image: Image, masks: Masks) -> Layers:
 
 
 HEADS: dict[str, Head] = {"sigmoid": sigmoid_head, "partition": partition_head}
-
-
-def critic(outputs: int) -> nn.Module:
-    """A critic of the paper's size: a U-Net of segmentation-models-pytorch on a fresh ResNet-18.
-
-    Frames are padded by repeating their edge, as in `Block`. Normalisation is by groups of channels in each image, so
-    that nothing differs between training and use, and no statistics absorb the generator's images.
-    """
-    import segmentation_models_pytorch as smp
-
-    net = smp.Unet(
-        "resnet18",
-        encoder_weights=None,
-        decoder_channels=(256, 128, 128, 64, 64),
-        decoder_interpolation="bilinear",
-        in_channels=1,
-        classes=outputs,
-    )
-    for parent in list(net.modules()):
-        if isinstance(parent, nn.Conv2d) and parent.padding != (0, 0):
-            parent.padding_mode = "replicate"
-        for name, child in parent.named_children():
-            if isinstance(child, nn.BatchNorm2d):
-                setattr(parent, name, nn.GroupNorm(8, child.num_features))
-    return net
 
 
 class Absorbing(nn.Module):
@@ -113,9 +89,8 @@ def compact_networks(head: str, size: int) -> Networks:
 
 
 def paper_networks(head: str, size: int) -> Networks:
-    """The paper's sizes: TransUNet (67 M parameters) for frames of `size`, and two U-Nets on ResNet-18 (15 M each)."""
-    segmenter, discriminator = (critic(n) for n in (3, 1))
-    return Networks(Generator(TransUNet(size=size), HEADS[head]), segmenter, discriminator)
+    """The paper's networks: TransUNet (67 M parameters) for frames of `size`, and two U-Nets (15 M each)."""
+    return Networks(Generator(TransUNet(size=size), HEADS[head]), Critic(3), Critic(1))
 
 
 NETWORKS = {"compact": compact_networks, "paper": paper_networks}

@@ -18,7 +18,7 @@ from lsn_core.networks import compact_networks
 from lsn_core.results import interval, table
 from lsn_core.shapes import Image, Masks, PerItem
 
-SIZE, STEPS = 128, 200  # px of the frames that a probe sees, and steps of its training
+SIZE, STEPS = 128, 300  # px of the frames that a probe sees, and steps of its training
 BATCH, RATE, DECAY = 12, 2e-3, 0.01  # images a step, largest learning rate, weight decay
 LEAST = 0.01  # share of bone at a place below which, and above whose complement, nothing is surer
 CHUNK = 32  # images judged at a time

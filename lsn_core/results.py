@@ -14,7 +14,7 @@ import numpy as np
 
 from lsn_core.files import InputError, read_bytes, read_json, write_json
 
-LIBRARIES = ("lsn-core", "torch", "torchvision", "numpy", "scipy", "segmentation-models-pytorch", "torchmetrics")
+LIBRARIES = ("lsn-core", "torch", "torchvision", "numpy", "scipy", "torchmetrics")
 RESAMPLES = 1000
 RECORDS = Path(__file__).parent.parent / "book" / "results"
 

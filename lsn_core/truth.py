@@ -28,12 +28,13 @@ def regions(masks: Masks) -> dict[str, Masks]:
     """Where each layer is compared with its truth, from the masks as drawn: a plane for each layer, 0 or 1.
 
     "mask": each bone in its own mask, soft tissue under the bones' union; "overlap": where both bones are; "band": the
-    hand within 10 px (at 256) of both bones.
+    hand within 10 px (at 256) of both bones, empty where it holds nothing of the "mask".
     """
     own = torch.cat((bones(masks), masks[:, 1:]), dim=1)
     width = at_256(JOINT_PX, masks.shape[-1])
     band = masks[:, :1] * grow(masks[:, 1:2], width) * grow(masks[:, 2:3], width)
-    return {"mask": own, "overlap": overlap(masks).expand_as(own), "band": band.expand_as(own)}
+    some = (band * own).amax(dim=(2, 3), keepdim=True)  # a wide gap's middle holds no bone, and nothing to compare
+    return {"mask": own, "overlap": overlap(masks).expand_as(own), "band": band * some}
 
 
 def layer_scores(layers: Layers, truth: Layers, masks: Masks) -> dict[str, PerItem]:

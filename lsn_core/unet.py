@@ -47,9 +47,9 @@ class Deeper(nn.Module):
 class UNet(nn.Module):
     """A U-Net on the folded frame: each `fold` x `fold` px become the channels of one pixel, and are spread out again.
 
-    All detail is kept, in channels, at a fraction of the cost of maps of the frame's own size. The folded input comes in
-    once more beside the last map: else the trabeculae get lost, and their texture is shared out among the layers instead
-    of going to the bone.
+    All detail is kept, in channels, at a fraction of the cost of maps of the frame's own size. The folded input comes
+    in once more beside the last map: else the trabeculae get lost, and their texture is shared out among the layers
+    instead of going to the bone.
     """
 
     def __init__(self, inputs: int, outputs: int, *, fold: int, widths: Sequence[int], finest: int) -> None:

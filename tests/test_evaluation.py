@@ -17,7 +17,6 @@ from lsn_core.detector import COMPUTED_RADIOGRAPHY
 from lsn_core.evaluation import (
     HELD_OUT,
     candidates,
-    default_out,
     evaluate,
     evaluate_probe,
     evaluate_run,
@@ -199,8 +198,7 @@ def test_every_candidate_is_probed_alike(quick):
         assert [row["name"] for row in mine] == [joint.name for joint in tested]
         assert [row["prior"] for row in mine] == [row["prior"] for row in rows[:3]]
         assert summary["excess"]["mean"] == pytest.approx(np.mean([row["probe"] - row["prior"] for row in mine]))
-    again = evaluate_probe(Harmonic(), learnt, tested)
-    assert again["layer"] == found["layer"] and found["layer"] != found["image"]
+    assert found["layer"] != found["image"]
 
 
 # --- what is written -------------------------------------------------------------------------------------------------
@@ -213,9 +211,9 @@ def read_csv(path) -> list[dict[str, str]]:
 
 def test_an_evaluated_run(trained, phantom_folder, tmp_path):
     path = tmp_path / "m.json"
-    results = evaluate_run(str(trained), path, data=str(phantom_folder), split="all", held_out=0)
-    record = json.loads(path.read_text())
-    assert record["metrics"] == results and {"overall", "by_finger", "seconds"} == set(results)
+    results, written = evaluate_run(str(trained), data=str(phantom_folder), split="all", held_out=0, out=path)
+    record = json.loads(written.read_text())
+    assert written == path and record["metrics"] == results and {"overall", "by_finger", "seconds"} == set(results)
     known, dataset = record["provenance"], open_dataset(phantom_folder, split="all")
     wanted = {"kind", "data", "split", "run", "recipe", "size", "commit", "machine", "device", "versions", "date"}
     assert wanted <= set(known) and (known["kind"], known["run"]) == ("evaluation", "trained")
@@ -225,13 +223,14 @@ def test_an_evaluated_run(trained, phantom_folder, tmp_path):
     assert [row["name"] for row in rows] == [row.name for row in dataset.rows]
     assert float(np.mean([float(row["mse"]) for row in rows])) == pytest.approx(results["overall"]["mse"]["mean"])
     assert results["overall"]["psnr_hand_db"]["mean"] > 60
-    assert default_out(str(trained), "test") == trained / "metrics_test.json"
+    _, written = evaluate_run(str(trained), size=32, held_out=1)
+    assert written == trained / "metrics_phantoms.json" and written.is_file()
 
 
 def test_everything_at_once(phantom_folder, tmp_path, quick):
     """The closed form on data and phantoms, with probes: numbers, rows and tables of all four parts."""
     path = tmp_path / "all.json"
-    results = evaluate_run("harmonic", path, data=str(phantom_folder), size=64, held_out=3, probes=True)
+    results, _ = evaluate_run("harmonic", data=str(phantom_folder), size=64, held_out=3, probes=True, out=path)
     record = json.loads(path.read_text())
     assert record["metrics"] == results and record["provenance"]["phantoms"] == {"seed": HELD_OUT, "count": 3}
     parts = {"data": "", "phantoms": "_phantoms", "probe": "_probe", "probe_phantoms": "_probe_phantoms"}
@@ -259,11 +258,11 @@ def test_probes_learn_on_other_joints_than_they_are_tested_on(phantom_folder, tm
         return {"images": [{}]}
 
     monkeypatch.setattr(evaluation, "evaluate_probe", spy)
-    told = {"data": str(phantom_folder), "size": 64, "held_out": 0, "probes": True}
-    evaluate_run("harmonic", tmp_path / "m.json", split="test", **told)
+    told = {"data": str(phantom_folder), "size": 64, "held_out": 0, "probes": True, "out": tmp_path / "m.json"}
+    evaluate_run("harmonic", split="test", **told)
     assert len(seen["learnt"]) == 8 and len(seen["tested"]) == 2 and not seen["learnt"] & seen["tested"]
-    with pytest.raises(InputError, match="split 'train' holds every training joint; choose"):
-        evaluate_run("harmonic", tmp_path / "m.json", split="train", **told)
+    with pytest.raises(InputError, match="the split holds every training joint; choose"):
+        evaluate_run("harmonic", split="train", **told)
 
 
 def test_the_command_measures_phantoms_alone_and_says_where_the_numbers_are(lsn, tmp_path, monkeypatch):
@@ -273,7 +272,7 @@ def test_the_command_measures_phantoms_alone_and_says_where_the_numbers_are(lsn,
     assert {path.name for path in tmp_path.iterdir()} == {"harmonic_phantoms.json", "harmonic_phantoms_phantoms.csv"}
     assert "lower, overlap" in told.out and "overall" not in told.out
     told = lsn("evaluate", "harmonic", "--phantoms", "0")
-    assert told.code == 1 and "--phantoms 0 without --data: nothing to measure; give" in told.err
+    assert told.code == 1 and "no data set and no phantoms: nothing to measure; give --data" in told.err
 
 
 def test_names_with_commas_stay_in_one_column(trained, phantom_folder, tmp_path):
@@ -284,6 +283,6 @@ def test_names_with_commas_stay_in_one_column(trained, phantom_folder, tmp_path)
         (own / f"left, 2nd{part}.png").write_bytes(source.read_bytes())
     names = ",".join(f'"left, 2nd{part}.png"' for part in ("", "_mask_lower", "_mask_upper"))
     (own / "manifest.csv").write_text(f"image,lower,upper\n{names}\n")
-    evaluate_run(str(trained), tmp_path / "m.json", data=str(own), held_out=0)
+    evaluate_run(str(trained), data=str(own), held_out=0, out=tmp_path / "m.json")
     (row,) = read_csv(tmp_path / "m.csv")
     assert row["name"] == "left, 2nd" and row["finger"] == "" and float(row["mse"]) < 1e-6

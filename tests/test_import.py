@@ -6,8 +6,6 @@ import sys
 
 HEAVY = (
     "matplotlib",
-    "segmentation_models_pytorch",
-    "timm",
     "torchvision",
     "torchmetrics",
     "papermill",

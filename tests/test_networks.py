@@ -1,7 +1,9 @@
 """Networks: what the heads guarantee, what the backbones are, and that saved weights come back."""
 
+import hashlib
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from lsn_core.masks import bones, dilate
 from lsn_core.networks import (
     HEADS,
     NETWORKS,
+    Absorbing,
     Generator,
     Recipe,
     Separator,
@@ -22,7 +25,7 @@ from lsn_core.networks import (
     partition_head,
     save_generator,
     sigmoid_head,
-    unet,
+    weights_path,
 )
 from lsn_core.phantom import Phantom, phantoms
 from lsn_core.radiograph import compose
@@ -101,29 +104,30 @@ def test_the_generator_never_sees_the_air(generator):
         torch.testing.assert_close(generator(noisy, masks), generator(image, masks))
 
 
-@pytest.mark.parametrize(("encoder", "widths"), [("tu-resnet10t", (32, 16, 16, 8)), ("resnet18", (32, 16, 16, 8, 8))])
-def test_a_unet_answers_the_same_in_training_as_in_use_and_for_each_image_alone(encoder, widths):
+def test_compact_critics_keep_no_statistics_and_answer_the_same_in_training_as_in_use():
+    """Else they would absorb the generator's images into their own."""
     torch.manual_seed(0)
-    net, images = unet(2, 3, encoder=encoder, widths=widths), random(3, 2, 64, 64)
-    assert not any(isinstance(module, nn.BatchNorm2d | nn.Dropout) for module in net.modules())
+    net = NETWORKS["compact"]("partition", 64).segmenter
+    assert not list(net.buffers()) and not any(isinstance(m, nn.Dropout) for m in net.modules())
+    images = random(3, 1, 64, 64)
     with torch.no_grad():
-        trained, used, alone = net.train()(images), net.eval()(images), net.eval()(images[1:2])
-    assert trained.shape == (3, 3, 64, 64) and torch.equal(trained, used)
+        trained, used, alone = net.train()(images), net.eval()(images), net(images[1:2])
+    assert torch.equal(trained, used)
     torch.testing.assert_close(alone, used[1:2], atol=1e-4, rtol=1e-4)
 
 
-def test_a_unet_sees_no_edge_in_a_flat_image():
-    torch.manual_seed(0)
-    net = unet(1, 1, encoder="tu-lcnet_050", widths=(48, 32, 24, 16, 8)).eval()
-    for module in net.modules():
-        if isinstance(module, nn.GroupNorm):  # of a flat map it would leave nothing
-            module.forward = lambda x: x
-    with torch.no_grad():
-        flat = net(torch.full((1, 1, 64, 64), 0.5))
-    assert flat.std() < 1e-4 * flat.abs().mean()  # zeros beyond the frame would show along it
+def test_the_compact_backbone_sees_how_much_is_absorbed_and_finds_black_finite():
+    image, masks = joints(2, 64)
+    inputs = torch.cat((image, masks), dim=1)
+    seen = Absorbing(nn.Identity())(inputs)
+    torch.testing.assert_close(seen[:, :4], inputs)
+    torch.testing.assert_close(seen[:, 4:].exp() - 0.02, -torch.log1p(-image), atol=1e-5, rtol=1e-5)
+    black = torch.zeros(1, 4, 8, 8, requires_grad=True)
+    Absorbing(nn.Identity())(black).sum().backward()
+    assert black.grad.isfinite().all()
 
 
-@pytest.mark.parametrize(("name", "size"), [("compact", 64), ("compact", 96), ("paper", 32)])
+@pytest.mark.parametrize(("name", "size"), [("compact", 32), ("compact", 96), ("paper", 32)])
 def test_every_network_answers_at_the_size_of_its_frame(name, size):
     with torch.device("meta"):
         nets = NETWORKS[name]("sigmoid", size)
@@ -135,8 +139,8 @@ def test_every_network_answers_at_the_size_of_its_frame(name, size):
 def test_networks_have_the_sizes_that_they_claim():
     with torch.device("meta"):
         compact, paper = NETWORKS["compact"]("partition", 128), NETWORKS["paper"]("sigmoid", 256)
-    assert parameters(compact.generator) == pytest.approx(1.6e6, rel=0.05)
-    assert parameters(compact.segmenter) == pytest.approx(0.5e6, rel=0.1)
+    assert parameters(compact.generator) == pytest.approx(0.8e6, rel=0.05)
+    assert parameters(compact.segmenter) == pytest.approx(0.3e6, rel=0.15)
     assert parameters(paper.segmenter) == pytest.approx(14_787_907, rel=0.01)  # the paper's U-Net N_S
     assert parameters(paper.discriminator) == pytest.approx(14_787_777, rel=0.01)
 
@@ -252,3 +256,39 @@ def test_what_is_no_generator_is_refused_by_name(generator, tmp_path):
     for missing in (tmp_path / "none.safetensors", tmp_path):
         with pytest.raises(InputError, match=f"^{tmp_path}.*: no such weights; give a trained run's folder"):
             load_generator(missing)
+
+
+def shipped(folder, monkeypatch, generator, digest=None):
+    """A folder of shipped weights with one generator, and its hash as it should be or as given."""
+    path = save_generator(folder / "small.safetensors", generator, RECIPE, {})
+    digest = digest or hashlib.sha256(path.read_bytes()).hexdigest()
+    (folder / "SHA256SUMS").write_text(f"{'0' * 64}  other.safetensors\n{digest}  small.safetensors\n")
+    monkeypatch.setattr("lsn_core.networks.WEIGHTS", (folder,))
+    return path
+
+
+def test_shipped_weights_are_known_by_their_name(generator, tmp_path, monkeypatch):
+    path = shipped(tmp_path, monkeypatch, generator)
+    assert weights_path("small") == path and load_generator("small").recipe == RECIPE
+
+
+@pytest.mark.parametrize("harm", ["changed", "unlisted", "no list"])
+def test_shipped_weights_that_are_not_what_was_shipped_are_refused(harm, generator, tmp_path, monkeypatch):
+    path = shipped(tmp_path, monkeypatch, generator)
+    if harm == "changed":
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+    else:
+        (tmp_path / "SHA256SUMS").write_text("") if harm == "unlisted" else (tmp_path / "SHA256SUMS").unlink()
+    with pytest.raises(InputError, match="SHA256SUMS") as refused:
+        load_generator("small")
+    assert str(refused.value).startswith(str(tmp_path)) and "\n" not in str(refused.value)
+
+
+def test_the_model_card_names_the_hashes_of_all_that_ships():
+    """And they are those of the files: `load_generator` compares them."""
+    folder = Path(__file__).parents[1] / "data" / "weights"
+    for path in folder.glob("*.safetensors"):
+        assert weights_path(path.stem) == path
+        assert hashlib.sha256(path.read_bytes()).hexdigest() in (folder / "README.md").read_text()

@@ -18,8 +18,9 @@ ORDER = re.findall(
     r"\w+",
     """files shapes radiograph joint masks dicom images metadata rows grain bone anatomy phantom dissection detector
     jsw harmonic pseudo dataset pack manifest inventory crop ram layouts check data fetch batch parameters profile
-    transunet unet networks baseline stage losses config metrics results truth probe texture outline appearance compare
-    two_sample checkpoint scene training validation fidelity evaluation figures run export explorer notebook book cli""",
+    transunet unet critic networks baseline stage losses config metrics results truth probe texture outline appearance
+    compare two_sample checkpoint scene training validation fidelity evaluation figures training_figures run export
+    explorer notebook book cli""",
 )
 POSITIONAL_DEFAULTS = {"phantom.Phantom.render"}  # design.md, section 8
 EQUATIONS = {  # of the paper: the functions, classes and settings whose docstring or comment names each

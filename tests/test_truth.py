@@ -41,9 +41,9 @@ def test_regions_by_hand():
     rows = {name: [plane.all(dim=1).nonzero()[:, 0].tolist() for plane in where[0]] for name, where in found.items()}
     assert rows["mask"] == [list(range(64)), list(range(30, 64)), list(range(34))]
     assert rows["overlap"] == [[30, 31, 32, 33]] * 3 and rows["band"] == [list(range(28, 36))] * 3
-    apart = regions(two_bones(overlap=-2))  # upper up to row 30, lower from row 33 on
-    assert not apart["overlap"].any() and apart["band"][0, 0].all(dim=1).nonzero()[:, 0].tolist() == [31, 32]
-    assert not regions(two_bones(overlap=-6))["band"].any()
+    apart = regions(two_bones(overlap=-1))  # upper up to row 30, lower from row 32 on
+    assert not apart["overlap"].any() and apart["band"][0, 0].all(dim=1).nonzero()[:, 0].tolist() == [30, 31, 32]
+    assert not regions(two_bones(overlap=-2))["band"].any()  # rows 31 and 32 are near both, but nothing of a bone
 
 
 @pytest.mark.parametrize("size", [64, 256])
