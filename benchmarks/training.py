@@ -1,9 +1,9 @@
 """How fast is a step of training, beside a plain loop of the same step, and where does its time go?
 
-python benchmarks/training.py [--threads N] [--rounds N] [--cases NETWORKS:PX:BATCH ...] [--peak TFLOPS] [--out OUT.json]
+python benchmarks/training.py [--threads N] [--rounds N] [--cases NETWORKS:PX:BATCH ...] [--peak TFLOPS] [--out JSON]
 
-The step is one of stage 1 after N_D has joined: all four terms, both critics. The plain loop makes the same step from
-the same numbers in float32, but reads its images' files anew each time, keeps the usual order of memory (the compact
+The step is one of stage 1 after N_D has joined: all terms, both critics. The plain loop makes the same step from the
+same numbers in float32, but reads its images' files anew each time, keeps the usual order of memory (the compact
 networks choose theirs themselves) and asks the generator again for every term of its loss and for N_D. Each case runs
 in a process of its own, so that its peak of memory is its own.
 """
@@ -25,7 +25,6 @@ from unittest.mock import patch
 
 import torch
 from lightning_fabric import Fabric
-from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from lsn_core import losses, training
@@ -34,17 +33,14 @@ from lsn_core.config import Config
 from lsn_core.data import open_dataset
 from lsn_core.dataset import JointDataset
 from lsn_core.export import write_phantoms
-from lsn_core.radiograph import compose
 from lsn_core.results import table, write_metrics
 from lsn_core.scene import Sources, show, sources
-from lsn_core.stage import PAPER
-from lsn_core.training import Players, ask, bare, discriminator_step, move, plan, segmenter_step, thaw
+from lsn_core.stage import PAPER, Weights
+from lsn_core.training import Players, bare, discriminator_step, generator_terms, plan, segmenter_step, thaw
 
 CASES = ("compact:128:12", "compact:256:12", "paper:256:12" if torch.cuda.is_available() else "paper:256:2")
-SOFT_TISSUE = losses.soft_tissue_bounded
 TERMS = ("reconstruction", "supervision", "bone_reconstruction", "soft_tissue_bounded", "discrimination")
-PRODUCTS = ("convolution", "conv2d", "mm", "attention")  # in the names of the operations that are arithmetic
-Step = Callable[[int], object]
+COLUMNS = ("s a step", "images/s", "plain s", "times plain", "GB", "GFLOP", "GFLOP/s", "of a matrix product's")
 
 
 def plain_step(
@@ -55,29 +51,23 @@ def plain_step(
     batch = stack([files[i] for i in drawn.joint.tolist()], size=config.size, dilate_px=config.dilate_px)
     read = Sources(batch.to(fabric.device), None, having.apart)
     scene = show(read, replace(drawn, joint=torch.arange(len(batch))))
-    nets, image, masks = players.networks, scene.image, scene.masks
-    known = masks * scene.alone_known
-
-    def supervision(layers: torch.Tensor) -> torch.Tensor:
-        moved, where = move(layers, masks, *drawn.shifts[0])
-        return losses.supervision(ask(fabric, nets.segmenter, moved), where)
-
-    terms = {
-        "reconstruction": lambda layers: losses.reconstruction(compose(layers), image, masks),
-        "supervision": supervision,
-        "bones": lambda layers: losses.bone_reconstruction(layers, scene.alone, known),
-        "softness": lambda layers: SOFT_TISSUE(ask(fabric, nets.discriminator, layers[:, :1]), masks),
-    }
+    nets, weights, terms = players.networks, moment.weights, {}
     thaw(nets.generator)
-    players.generator.zero_grad()
-    values = {name: term(nets.generator(image, masks)) for name, term in terms.items()}
-    fabric.backward(losses.generator_loss(values, moment.weights))
-    players.generator.step()
+    for name in ("reconstruction", "supervision", "bones"):
+        alone = replace(moment.stage, before=Weights(**{name: getattr(weights, name)}), switch=moment.epoch + 1)
+        layers = nets.generator(scene.image, scene.masks)
+        told = generator_terms(fabric, nets, scene, layers, drawn.shifts, replace(moment, stage=alone))
+        terms[name] = dict(told)[name]
+    soft = nets.generator(scene.image, scene.masks)[:, :1]
+    terms["softness"] = losses.SOFT_TISSUE[config.soft_tissue](
+        training.ask(fabric, nets.discriminator, soft), scene.masks
+    )
+    training.update(fabric, players.generator, losses.generator_loss(terms, weights))
     segmenter_step(fabric, players, scene, originals=True)
     with torch.no_grad():
-        layers = nets.generator(image, masks)
+        layers = nets.generator(scene.image, scene.masks)
     discriminator_step(fabric, players, scene, layers)
-    return values
+    return terms
 
 
 def wait() -> None:
@@ -86,7 +76,7 @@ def wait() -> None:
         torch.cuda.synchronize()
 
 
-def seconds(work: Step, rounds: int) -> float:
+def seconds(work: Callable[[int], object], rounds: int) -> float:
     """Median of some calls, after one that warms up."""
     spent = []
     for step in range(rounds + 1):
@@ -97,78 +87,46 @@ def seconds(work: Step, rounds: int) -> float:
     return median(spent[1:])
 
 
-class Clock:
-    """Time by part; that of a part within another counts for the inner one alone."""
+@contextmanager
+def clocked(fabric: Fabric, players: Players) -> Iterator[dict[str, float]]:
+    """Seconds of `training.train_step` by part; those of a part within another count for the inner one alone."""
+    spent: dict[str, float] = defaultdict(float)
+    running, since = ["the rest"], [perf_counter()]
 
-    def __init__(self) -> None:
-        """Starts now."""
-        self.spent: dict[str, float] = defaultdict(float)
-        self.parts, self.since = ["the rest"], perf_counter()
-
-    def switch(self) -> None:
-        """Count the time since the last switch for the part that ran."""
+    def switch() -> None:
         wait()
         now = perf_counter()
-        self.spent[self.parts[-1]] += now - self.since
-        self.since = now
+        spent[running[-1]] += now - since[0]
+        since[0] = now
 
-    def timed(self, part: str, function: Callable[..., object]) -> Callable[..., object]:
-        """A function whose time counts for a part."""
-
+    def timed(part: str, function: Callable[..., object]) -> Callable[..., object]:
         def call(*arguments: object, **named: object) -> object:
-            self.switch()
-            self.parts.append(part)
-            try:
-                return function(*arguments, **named)
-            finally:
-                self.switch()
-                self.parts.pop()
+            switch()
+            running.append(part)
+            result = function(*arguments, **named)
+            switch()
+            running.pop()
+            return result
 
         return call
 
-
-@contextmanager
-def clocked(fabric: Fabric, players: Players) -> Iterator[Clock]:
-    """Watch the parts of `training.train_step`."""
-    clock = Clock()
     nets = {name: bare(network) for name, network in players.modules().items()}
-    watched = [(losses, name, "losses") for name in TERMS] + [
-        (training, "show", "pseudo-images"),
-        (training, "move", "shifts"),
-        (nets["generator"], "forward", "G forward"),
-        (nets["segmenter"], "forward", "critics forward"),
-        (nets["discriminator"], "forward", "critics forward"),
-        (fabric, "backward", "backward"),
-        (training, "update", "optimisers"),
-    ]
+    watched = [(losses, name, "losses") for name in TERMS]
+    watched += [(network, "forward", f"{name} forward") for name, network in nets.items()]
+    watched += [(training, "show", "pseudo-images"), (training, "move", "shifts")]
+    watched += [(fabric, "backward", "backward"), (training, "update", "optimisers")]
     with ExitStack() as patches:
         for owner, name, part in watched:
-            patches.enter_context(patch.object(owner, name, clock.timed(part, getattr(owner, name))))
+            patches.enter_context(patch.object(owner, name, timed(part, getattr(owner, name))))
         patches.enter_context(patch.dict(losses.SOFT_TISSUE, bounded=losses.soft_tissue_bounded))
-        yield clock
-        clock.switch()
+        yield spent
+        switch()
 
 
 def product_speed(dtype: torch.dtype, device: torch.device) -> float:
     """FLOP/s of a large matrix product."""
-    a = torch.ones(4096 if device.type == "cuda" else 1536, 4096, dtype=dtype, device=device)
+    a = torch.ones(8192 if device.type == "cuda" else 1536, 4096, dtype=dtype, device=device)
     return 2 * a.shape[0] ** 2 * 4096 / seconds(lambda _: a @ a.T, 5)
-
-
-def share_of_products(work: Step) -> float:
-    """Share of a step's operations, by their time, that multiply: the rest moves memory."""
-    on_gpu = torch.cuda.is_available()
-    with profile(activities=[ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * on_gpu) as profiler:
-        work(0)
-    times = {e.key: e.self_device_time_total if on_gpu else e.self_cpu_time_total for e in profiler.key_averages()}
-    return sum(time for key, time in times.items() if any(name in key for name in PRODUCTS)) / sum(times.values())
-
-
-def peak_memory() -> int:
-    """Bytes: of the accelerator, or of this process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def prepare(case: str, folder: Path) -> tuple[Config, JointDataset, Sources]:
@@ -183,37 +141,28 @@ def prepare(case: str, folder: Path) -> tuple[Config, JointDataset, Sources]:
 
 def measure_ours(config: Config, having: Sources, rounds: int, peak: float) -> dict[str, Any]:
     """The package's step: its time, its memory, and what it is made of."""
-    precision = training.precision(config)
+    precision, on_gpu = training.precision(config), torch.cuda.is_available()
     fabric = Fabric(devices=1, precision=precision)
     players = training.set_up(fabric, config)
     step = partial(training.train_step, fabric, players, having.to(fabric.device), config)
-    spent, memory = seconds(step, rounds), peak_memory()
+    spent = seconds(step, rounds)
+    memory = torch.cuda.max_memory_allocated() if on_gpu else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with FlopCounterMode(display=False) as counter:
         step(0)
-    with clocked(fabric, players) as clock:
+    with clocked(fabric, players) as parts:
         step(0)
     speed = peak or product_speed(torch.float32 if precision == "32-true" else torch.bfloat16, fabric.device)
-    flops, total = counter.get_total_flops(), sum(clock.spent.values())
+    flops = counter.get_total_flops()
     return {
         "precision": precision,
         "seconds": spent,
         "images_per_second": config.batch / spent,
         "peak_bytes": memory,
         "flops": flops,
-        "flops_per_second_at_best": speed,
+        "flops_per_second": flops / spent,
         "utilisation": flops / spent / speed,
-        "products": share_of_products(step),
-        "parts": {part: time / total for part, time in clock.spent.items()},
+        "parts": {part: time / sum(parts.values()) for part, time in parts.items()},
     }
-
-
-def measure_plain(config: Config, files: JointDataset, having: Sources, rounds: int) -> float:
-    """Seconds of a plain step."""
-    fabric = Fabric(devices=1, precision="32-true")
-    players = training.set_up(fabric, config)
-    for network in players.modules().values():
-        network.to(memory_format=torch.contiguous_format)
-    return seconds(partial(plain_step, fabric, players, having, files, config), rounds)
 
 
 def measure(case: str, threads: int, rounds: int, peak: float) -> dict[str, Any]:
@@ -221,9 +170,20 @@ def measure(case: str, threads: int, rounds: int, peak: float) -> dict[str, Any]
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
         config, files, having = prepare(case, Path(folder))
-        ours = measure_ours(config, having, rounds, peak)
-        plain = measure_plain(config, files, having, rounds)
-    return ours | {"plain_seconds": plain, "times_plain": plain / ours["seconds"]}
+        found = measure_ours(config, having, rounds, peak)
+        fabric = Fabric(devices=1, precision="32-true")
+        players, having = training.set_up(fabric, config), having.to(fabric.device)
+        for network in players.modules().values():
+            network.to(memory_format=torch.contiguous_format)
+        plain = seconds(partial(plain_step, fabric, players, having, files, config), rounds)
+    return found | {"plain_seconds": plain, "times_plain": plain / found["seconds"]}
+
+
+def line(found: dict[str, Any]) -> list[str]:
+    """One case in the first table."""
+    numbers = [found[name] for name in ("seconds", "images_per_second", "plain_seconds", "times_plain")]
+    scaled = [found[name] / 1e9 for name in ("peak_bytes", "flops", "flops_per_second")]
+    return [f"{number:.3g}" for number in (*numbers, *scaled)] + [f"{found['utilisation']:.0%}"]
 
 
 def main() -> None:
@@ -233,47 +193,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="steps of which the median is taken")
     parser.add_argument("--cases", nargs="+", default=CASES, metavar="NETWORKS:PX:BATCH")
     parser.add_argument("--peak", type=float, default=0.0, help="TFLOP/s of the card; else a matrix product is timed")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="where to write the numbers, with their provenance")
     given = parser.parse_args()
     found = {}
     for case in given.cases:
         with get_context("spawn").Pool(1) as alone:
             found[case] = alone.apply(measure, (case, given.threads, given.rounds, 1e12 * given.peak))
-    print(f"{given.threads} threads, {' and '.join(sorted({f['precision'] for f in found.values()}))}, phantoms")
-    print(table([["networks:px:batch", *COLUMNS], *([case, *cells(f)] for case, f in found.items())]))
-    parts = sorted({part for f in found.values() for part in f["parts"]})
-    print(
-        table(
-            [
-                ["share of a step", *parts],
-                *([c, *(percent(f["parts"].get(p, 0)) for p in parts)] for c, f in found.items()),
-            ]
-        )
-    )
+    print(f"{given.threads} threads, {' and '.join({each['precision'] for each in found.values()})}; plain in float32")
+    print(table([["networks:px:batch", *COLUMNS], *([case, *line(each)] for case, each in found.items())]))
+    parts = sorted({part for each in found.values() for part in each["parts"]})
+    shares = [[part, *(f"{each['parts'].get(part, 0):.0%}" for each in found.values())] for part in parts]
+    print(table([["share of a step", *found], *shares]))
     if given.out:
         write_metrics(given.out, found, kind="benchmark", threads=given.threads)
-
-
-COLUMNS = ("s a step", "images/s", "plain s", "times plain", "GB", "GFLOP", "of the best FLOP/s", "in products")
-
-
-def cells(found: dict[str, Any]) -> list[str]:
-    """One case's line of the first table."""
-    return [
-        f"{found['seconds']:.2f}",
-        f"{found['images_per_second']:.1f}",
-        f"{found['plain_seconds']:.2f}",
-        f"{found['times_plain']:.1f}",
-        f"{found['peak_bytes'] / 1e9:.1f}",
-        f"{found['flops'] / 1e9:.0f}",
-        percent(found["utilisation"]),
-        percent(found["products"]),
-    ]
-
-
-def percent(share: float) -> str:
-    """A share as text."""
-    return f"{100 * share:.0f} %"
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ class Stage:
     lr_segmenter: float = 1e-4
     lr_discriminator: float = 5e-4
     halve_every: int = 100  # epochs after which the rates are halved
+    warmup: int = 0  # steps in which the rates rise to their full height
 
 
 # The authors' notes hold weights of the first regime that their paper and code leave out: 1, 0.4, 0.4.

@@ -72,8 +72,9 @@ class Moment:
         return self.stage.after if self.playing else self.stage.before
 
     def rate(self, network: str) -> float:
-        """Learning rate of a network in this epoch."""
-        return getattr(self.stage, f"lr_{network}") * 0.5 ** (self.epoch // self.stage.halve_every)
+        """Learning rate of a network in this step."""
+        rise = min(1.0, (self.step + 1) / max(1, self.stage.warmup))
+        return rise * getattr(self.stage, f"lr_{network}") * 0.5 ** (self.epoch // self.stage.halve_every)
 
 
 def set_up(fabric: Fabric, config: Config) -> Players:
@@ -227,9 +228,7 @@ def train_step(fabric: Fabric, players: Players, having: Sources, config: Config
     """
     moment, drawn = plan(having, config, step, world=fabric.world_size)
     mine = drawn.part(fabric.global_rank, fabric.world_size)
-    for name, optimizer in players.optimizers().items():
-        for group in optimizer.param_groups:
-            group["lr"] = moment.rate(name)
+    prepare(players, moment)
     scene = show(having, mine)
     layers, terms = generator_step(fabric, players, scene, mine.shifts, moment, config.soft_tissue)
     terms["segmenter"] = segmenter_step(fabric, players, scene, originals=moment.stage.originals)
@@ -241,6 +240,18 @@ def train_step(fabric: Fabric, players: Players, having: Sources, config: Config
         record = {"step": step, "stage": moment.stage.name, "terms": values, "items": drawn.record()}
         raise NotFiniteError(f"step {step}: {', '.join(broken)} is not finite", record)
     return values
+
+
+def prepare(players: Players, moment: Moment) -> None:
+    """Set the rates, and begin each stage with fresh optimisers.
+
+    Slopes are of another size there: divided by the size of those before, the first steps would throw G far off.
+    """
+    for name, optimizer in players.optimizers().items():
+        for group in optimizer.param_groups:
+            group["lr"] = moment.rate(name)
+        if moment.step == 0:
+            optimizer.state.clear()
 
 
 def plan(having: Sources, config: Config, step: int, *, world: int = 1) -> tuple[Moment, Draw]:

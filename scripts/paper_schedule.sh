@@ -32,14 +32,14 @@ else
 fi
 
 lsn_step() { # inside a SLURM job a step of it, which hears when time is nearly up
-  ${SLURM_JOB_ID:+srun} "${LSN:-lsn}" "$@"
+  ${SLURM_JOB_ID:+srun} lsn "$@"
 }
 
 train_and_measure() {
   local run=$runs/$1
   shift
   if [[ ! -f $run/metrics.json ]]; then
-    if compgen -G "$run/checkpoint*" >/dev/null; then
+    if compgen -G "$run/checkpoints/*.safetensors" >/dev/null; then
       lsn_step train "$run" --data "$data" --resume
     else
       lsn_step train "$run" --data "$data" --profile paper "$@" ${shared[@]+"${shared[@]}"}

@@ -45,6 +45,7 @@ STAGE_TEXTS = {  # the same of a stage
     "lr_segmenter": ("2E-4", 0.0002),
     "lr_discriminator": ("0", 0.0),
     "halve_every": ("20", 20),
+    "warmup": ("9", 9),
 }
 
 

@@ -119,6 +119,13 @@ def test_training_curves_show_each_term_where_it_was_logged_and_its_running_mean
     assert saved(figure).std() > 1
 
 
+def test_training_curves_show_chance_in_one_panel_and_stages_in_all():
+    log = [{"step": step, "one": 1.0, "two": 2.0} for step in range(1, 9)]
+    one, two = training_curves(log, ["one", "two"], levels={"two": 0.7}, marks=(3, 5)).axes
+    assert [line.get_xdata()[0] for line in one.lines[-2:]] == [3, 5] and len(two.lines) == len(one.lines) + 1
+    assert [line.get_ydata()[0] for line in two.lines if line.get_linestyle() == "--"] == [0.7]
+
+
 def test_a_grid_shows_each_row_under_the_columns_titles():
     images = {"clean": [torch.zeros(1, 8, 8), torch.ones(8, 8)], "short": [torch.full((8, 8), 0.5)]}
     figure = image_grid(images, titles=("dark", "bright"))

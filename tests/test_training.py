@@ -258,6 +258,24 @@ def test_rates_are_halved():
     assert Moment(0, stage, 0, 4, closes=False).rate("discriminator") == 0.1
 
 
+def test_rates_rise_at_first():
+    stage = Stage("one", epochs=9, lr_generator=0.8, warmup=4)
+    rates = [Moment(0, stage, step, 0, closes=False).rate("generator") for step in range(6)]
+    assert rates == pytest.approx([0.2, 0.4, 0.6, 0.8, 0.8, 0.8])
+
+
+def test_each_stage_begins_with_fresh_optimisers(fabric, data):
+    """The count of steps in their state starts again; it goes on within a stage."""
+    some, counts = players(fabric), []
+    first, second = stage_steps(data, CONFIG, 1)
+
+    def count(*_: object) -> None:
+        counts.append({int(state["step"]) for state in some.generator.optimizer.state.values()})
+
+    train(fabric, some, data, CONFIG, on_step=count)
+    assert counts == [{k + 1} for k in range(first)] + [{k + 1} for k in range(second)]
+
+
 def test_rates_reach_the_optimisers(fabric, data):
     some, seen = players(fabric), []
     config = replace(CONFIG, stages=STAGES[1:])
