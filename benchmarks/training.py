@@ -58,10 +58,9 @@ def plain_step(
         layers = nets.generator(scene.image, scene.masks)
         told = generator_terms(fabric, nets, scene, layers, drawn.shifts, replace(moment, stage=alone))
         terms[name] = dict(told)[name]
-    soft = nets.generator(scene.image, scene.masks)[:, :1]
-    terms["softness"] = losses.SOFT_TISSUE[config.soft_tissue](
-        training.ask(fabric, nets.discriminator, soft), scene.masks
-    )
+    layers = nets.generator(scene.image, scene.masks)
+    told = training.ask(fabric, nets.discriminator, layers[:, :1])
+    terms["softness"] = losses.SOFT_TISSUE[config.soft_tissue](told, scene.masks)
     training.update(fabric, players.generator, losses.generator_loss(terms, weights))
     segmenter_step(fabric, players, scene, originals=True)
     with torch.no_grad():
@@ -157,9 +156,9 @@ def measure_ours(config: Config, having: Sources, rounds: int, peak: float) -> d
         "precision": precision,
         "seconds": spent,
         "images_per_second": config.batch / spent,
-        "peak_bytes": memory,
-        "flops": flops,
-        "flops_per_second": flops / spent,
+        "gigabytes": memory / 1e9,
+        "gflop": flops / 1e9,
+        "gflop_per_second": flops / 1e9 / spent,
         "utilisation": flops / spent / speed,
         "parts": {part: time / sum(parts.values()) for part, time in parts.items()},
     }
@@ -181,9 +180,8 @@ def measure(case: str, threads: int, rounds: int, peak: float) -> dict[str, Any]
 
 def line(found: dict[str, Any]) -> list[str]:
     """One case in the first table."""
-    numbers = [found[name] for name in ("seconds", "images_per_second", "plain_seconds", "times_plain")]
-    scaled = [found[name] / 1e9 for name in ("peak_bytes", "flops", "flops_per_second")]
-    return [f"{number:.3g}" for number in (*numbers, *scaled)] + [f"{found['utilisation']:.0%}"]
+    names = ("seconds", "images_per_second", "plain_seconds", "times_plain", "gigabytes", "gflop", "gflop_per_second")
+    return [*(f"{found[name]:.3g}" for name in names), f"{found['utilisation']:.0%}"]
 
 
 def main() -> None:

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from lsn_core.files import InputError
 from lsn_core.joint import Joint
-from lsn_core.masks import at_256, bones, dilate, overlap
+from lsn_core.masks import FRAME, at_256, bones, dilate, overlap
 from lsn_core.pseudo import harmonic_fill
 from lsn_core.shapes import Bones, Image, Layers, Masks
 
 T = TypeVar("T")
+APART_PX = 10  # px at 256 that two bones may share and still count as apart
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Batch:
     wide: Bool[Tensor, "b 3 h w"]  # the same, widened over the blurred edge: what a layer may cover
     nearer: Bool[Tensor, "b 1 h w"]  # where the lower bone as drawn is nearer than the upper
     fill: Image  # the image with its bones filled harmonically from the soft tissue beside them
+    apart: Bool[Tensor, " b"]  # whether the bones as drawn do not overlap
     layers: Layers | None = None  # the truth, of phantoms
 
     def __len__(self) -> int:
@@ -106,7 +108,15 @@ def stack(joints: Iterable[Joint], *, size: int, dilate_px: float) -> Batch:
             raise InputError(f"{joint.name}: the bones cover the whole frame; crop with soft tissue beside them")
     known = [joint.layers for joint in resized if joint.layers is not None]
     truth = torch.stack(known) if len(known) == len(resized) else None
-    return Batch(image, drawn.bool(), wide.bool(), lower_nearer(drawn), soft_fill(image, wide), truth)
+    fill = soft_fill(image, wide)
+    return Batch(image, drawn.bool(), wide.bool(), lower_nearer(drawn), fill, bones_apart(drawn), truth)
+
+
+def bones_apart(drawn: Masks) -> Bool[Tensor, " b"]:
+    """Whether the bones, widened by 1 px at 256, share no more than `APART_PX`."""
+    size = drawn.shape[-1]
+    shared = overlap(dilate(drawn, at_256(1.0, size))).sum(dim=(1, 2, 3))
+    return shared <= APART_PX * (size / FRAME) ** 2
 
 
 def lower_nearer(drawn: Masks) -> Bool[Tensor, "b 1 h w"]:

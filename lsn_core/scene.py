@@ -12,13 +12,11 @@ from torch import Tensor
 
 from lsn_core.batch import Batch, concatenate, mapped
 from lsn_core.config import Config
-from lsn_core.masks import at_256, grow
+from lsn_core.masks import at_256
 from lsn_core.pseudo import Overlaps, draw_overlap, pseudo_overlap
 from lsn_core.radiograph import Shift, bones_alone
 from lsn_core.shapes import Bones, Image, Layers, Masks, Whole
 from lsn_core.stage import Stage
-
-APART_PX = 10  # px at 256 that the bones, widened by one, may share in a radiograph whose bones count as apart
 
 
 @dataclass(frozen=True)
@@ -42,14 +40,9 @@ class Sources:
 
 
 def sources(radiographs: Batch | None, phantoms: Batch | None) -> Sources:
-    """Find out which radiographs have bones apart, by the masks as drawn and widened by 1 px at 256."""
-    if radiographs is None:
-        return Sources(None, phantoms, torch.zeros(0, dtype=torch.long))
-    size = radiographs.image.shape[-1]
-    drawn = radiographs.drawn.to(radiographs.image.dtype)
-    lower, upper = (grow(drawn[:, i : i + 1], at_256(1.0, size)) for i in (1, 2))
-    shared = (lower * upper).sum(dim=(1, 2, 3)) <= APART_PX * (size / 256) ** 2
-    return Sources(radiographs, phantoms, shared.nonzero()[:, 0].cpu())
+    """Both as sources, and which radiographs have bones apart."""
+    none = torch.zeros(0, dtype=torch.long)
+    return Sources(radiographs, phantoms, none if radiographs is None else radiographs.apart.nonzero()[:, 0].cpu())
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import os
 import shlex
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def call(tmp_path):
 
 def config(words: list[str]) -> Config:
     """What `lsn train` makes of its words."""
-    given = dict(word.split("=") for before, word in zip(words, words[1:], strict=False) if before == "--set")
+    given = dict(word.split("=") for before, word in pairwise(words) if before == "--set")
     return make_config(("profile", load_profile(words[words.index("--profile") + 1])["train"]), ("--set", given))
 
 

@@ -43,7 +43,7 @@ def test_boxes_stand_apart():
     FigureCanvasAgg(figure).draw()
     boxes = [t.get_bbox_patch().get_window_extent() for axis in figure.axes for t in axis.texts if t.get_text()]
     pairs = [(a, b) for k, a in enumerate(boxes) for b in boxes[:k]]
-    assert len(boxes) == 16 and not any(a.overlaps(b) for a, b in pairs)
+    assert len(boxes) == 17 and not any(a.overlaps(b) for a, b in pairs)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from scipy import ndimage
 from skimage.metrics import structural_similarity
 
 from lsn_core.metrics import ssim
-from lsn_core.phantom import phantoms
+from lsn_core.phantom import drawn, phantoms
 from lsn_core.results import summarise
 from lsn_core.truth import MEASURES, REGIONS, layer_scores, regions, report, truth_table
 
@@ -20,10 +20,10 @@ NAMES = [f"{layer}_{region}_{measure}" for layer in LAYERS for region in REGIONS
 @pytest.fixture(scope="module", name="joints")
 def _joints():
     """Masks, true layers, and layers that are wrong by smooth errors and noise, of three phantoms at 64 px."""
-    drawn = list(phantoms(3, seed=4, size=64))
-    truth = torch.stack([joint.layers for joint in drawn])
+    known = list(phantoms(3, seed=4, size=64))
+    truth = torch.stack([joint.layers for joint in known])
     noise = torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))
-    return torch.stack([joint.masks for joint in drawn]), truth, (truth * 0.95 + 0.02 * noise).clamp(0, 1)
+    return torch.stack([joint.masks for joint in known]), truth, (truth * 0.95 + 0.02 * noise).clamp(0, 1)
 
 
 def two_bones(size: int = 64, overlap: int = 0) -> torch.Tensor:
@@ -49,7 +49,7 @@ def test_regions_by_hand():
 @pytest.mark.parametrize("size", [64, 256])
 def test_the_band_is_where_both_bones_are_near(size):
     """scipy measures the distances."""
-    masks = torch.stack([joint.masks for joint in phantoms(2, seed=1, size=size)])
+    masks = torch.stack([phantom.render(0.8).masks for phantom in drawn(2, seed=1, size=size)])
     for found, (hand, *bones) in zip(regions(masks)["band"], masks.numpy(), strict=True):
         near = [ndimage.distance_transform_edt(bone == 0) <= 10 * size / 256 for bone in bones]
         np.testing.assert_array_equal(found[0].numpy() > 0, near[0] & near[1] & (hand > 0))
