@@ -18,6 +18,7 @@ class Config:
     networks: str = "paper"  # key of NETWORKS
     head: str = "sigmoid"  # key of HEADS
     soft_tissue: str = "paper"  # key of SOFT_TISSUE: how L2 is measured
+    start: str = ""  # weights that the generator starts from: a run's folder, a file or a shipped name; else fresh ones
     size: int = 256  # px of the frame
     dilate_px: float = 1.0  # how far masks are widened
     batch: int = 12  # of each process

@@ -178,6 +178,24 @@ def load_generator(weights: str | Path) -> Separator:
     return Separator(generator, recipe).eval().requires_grad_(False)
 
 
+def start_from(generator: nn.Module, weights: str | Path, *, networks: str, head: str) -> None:
+    """Give a fresh generator the weights of a trained one, in place; their frames may differ in size.
+
+    Raises `InputError` where the trained one is not of these `networks` and this `head`, or not of this size where its
+    weights depend on it.
+    """
+    trained = load_generator(weights)
+    found = trained.recipe
+    if (found.networks, found.head) != (networks, head):
+        made = f"{found.networks} networks with the {found.head} head"
+        raise InputError(f"{weights}: these weights are of {made}; train those, with --set networks=... and head=...")
+    try:
+        generator.load_state_dict(trained.generator.state_dict())
+    except RuntimeError:
+        asks = f"these weights are for frames of {found.size} px"
+        raise InputError(f"{weights}: {asks}; train with --set size={found.size}") from None
+
+
 def weights_path(weights: str | Path) -> Path:
     """Where a generator's weights are: a shipped name, a run's folder or a file."""
     shipped = {path.stem: path for folder in WEIGHTS for path in folder.glob("*.safetensors")}

@@ -14,6 +14,7 @@ TEXTS = {  # every key, as it is typed after --set, and what it means; no value 
     "networks": ("compact", "compact"),
     "head": ("partition", "partition"),
     "soft_tissue": ("bounded", "bounded"),
+    "start": ("compact", "compact"),
     "size": ("64", 64),
     "dilate_px": ("4", 4.0),
     "batch": ("1", 1),

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from lsn_core.networks import (
     partition_head,
     save_generator,
     sigmoid_head,
+    start_from,
     weights_path,
 )
 from lsn_core.phantom import Phantom, phantoms
@@ -292,3 +294,21 @@ def test_the_model_card_names_the_hashes_of_all_that_ships():
     for path in folder.glob("*.safetensors"):
         assert weights_path(path.stem) == path
         assert hashlib.sha256(path.read_bytes()).hexdigest() in (folder / "README.md").read_text()
+
+
+# --- starting from trained weights -----------------------------------------------------------------------------------
+
+
+def test_a_generator_starts_from_trained_weights_at_another_size(tmp_path):
+    trained, fresh = (NETWORKS["compact"]("partition", size).generator for size in (64, 32))
+    save_generator(tmp_path / "w.safetensors", trained, RECIPE, {})
+    start_from(fresh, tmp_path / "w.safetensors", networks="compact", head="partition")
+    for mine, theirs in zip(fresh.state_dict().values(), trained.state_dict().values(), strict=True):
+        torch.testing.assert_close(mine, theirs.half().float(), rtol=0, atol=0)
+
+
+def test_weights_of_other_networks_are_refused(tmp_path):
+    generator = NETWORKS["compact"]("sigmoid", 64).generator
+    path = save_generator(tmp_path / "w.safetensors", generator, replace(RECIPE, head="sigmoid"), {})
+    with pytest.raises(InputError, match="are of compact networks with the sigmoid head; train those"):
+        start_from(generator, path, networks="compact", head="partition")
