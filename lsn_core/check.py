@@ -121,6 +121,11 @@ def _useless(image: np.ndarray, where: str) -> list[str]:
     return []
 
 
+def on_one_bone(lower: np.ndarray, upper: np.ndarray) -> bool:
+    """Whether two masks, bool (h, w), are drawn on the same bone."""
+    return bool((lower & upper).sum() > SAME_BONE * min(lower.sum(), upper.sum()))
+
+
 def _misdrawn(lower: np.ndarray, upper: np.ndarray, where: dict[str, str]) -> list[str]:
     """Why two masks (h, w) hardly are of the two bones of one joint."""
     drawn = {"lower": lower, "upper": upper}
@@ -128,7 +133,7 @@ def _misdrawn(lower: np.ndarray, upper: np.ndarray, where: dict[str, str]) -> li
     if specks:
         small = f"the mask covers less than {MIN_BONE:.0%} of the frame; draw the whole bone"
         return [f"{where[part]}: {small}" for part in specks]
-    if (lower & upper).sum() > SAME_BONE * min(lower.sum(), upper.sum()):
+    if on_one_bone(lower, upper):
         return [f"{where['upper']}: it lies on the bone of the lower mask; redraw the one that is on the wrong bone"]
     if np.nonzero(lower)[0].mean() <= np.nonzero(upper)[0].mean():
         return [f"{where['upper']}: not above the lower mask; swap or redraw the two, or turn the image"]

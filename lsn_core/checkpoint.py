@@ -12,13 +12,34 @@ from torch.optim import Optimizer
 
 from lsn_core.files import InputError, atomic
 
+REMEDY = "delete it, and resume from the one before it, or train again where there is none"
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step is kept; names sort as steps do."""
+    return Path(folder) / f"step_{step:08d}.safetensors"
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of a folder, the oldest first; none where there is no folder."""
+    return sorted(Path(folder).glob("step_*.safetensors"))
+
+
+def keep_newest(folder: Path, count: int) -> None:
+    """Delete all but the last `count` checkpoints of a folder."""
+    for path in checkpoints(folder)[:-count]:
+        path.unlink(missing_ok=True)
+
 
 def save_checkpoint(path: Path, modules: dict[str, nn.Module], optimizers: dict[str, Optimizer], header: dict) -> Path:
-    """Write networks, optimisers, torch's random state and a JSON `header` atomically.
+    """Write networks, optimisers, torch's random states and a JSON `header` atomically.
 
-    `header` is whatever the training must know again, its step and configuration.
+    `header` is whatever the training must know again, its step and configuration. Of several GPUs, the random state is
+    the current one's.
     """
-    tensors = {"random": torch.get_rng_state()}
+    tensors = {"random/cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        tensors["random/cuda"] = torch.cuda.get_rng_state()
     groups = {}
     for name, module in modules.items():
         tensors |= {f"module/{name}/{key}": value for key, value in module.state_dict().items()}
@@ -39,9 +60,10 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def load_checkpoint(path: Path, modules: dict[str, nn.Module], optimizers: dict[str, Optimizer]) -> dict[str, Any]:
-    """Restore networks, optimisers and torch's random state in place; return the header.
+    """Restore networks, optimisers and torch's random states in place; return the header.
 
-    Raises `InputError` where the file is damaged or was written by other networks.
+    Raises `InputError` where the file is damaged or was written by other networks. A GPU's random state is restored
+    where there is a GPU and the file has one.
     """
     tensors, header = _open(path)
     try:
@@ -49,7 +71,9 @@ def load_checkpoint(path: Path, modules: dict[str, nn.Module], optimizers: dict[
             module.load_state_dict(_below(tensors, f"module/{name}/"))
         for name, optimizer in optimizers.items():
             _load_optimizer(optimizer, _below(tensors, f"optimizer/{name}/"), json.loads(header["groups"])[name])
-        torch.set_rng_state(tensors["random"])
+        torch.set_rng_state(tensors["random/cpu"])
+        if torch.cuda.is_available() and "random/cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["random/cuda"])
     except (KeyError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
@@ -85,9 +109,9 @@ def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             tensors, header = {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: the checkpoint cannot be read ({error}); delete it and train again") from error
+        raise InputError(f"{path}: the checkpoint cannot be read ({error}); {REMEDY}") from error
     if not {"header", "groups"} <= header.keys():
-        raise InputError(f"{path}: not a checkpoint of this package; delete it and train again")
+        raise InputError(f"{path}: not a checkpoint of this package; {REMEDY}")
     return tensors, header
 
 

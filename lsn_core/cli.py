@@ -1,8 +1,10 @@
 """`lsn`: thin commands over the package. What is wrong with the input is one sentence on stderr and exit code 1."""
 
+import os
 import shlex
 import sys
 from collections import Counter
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -159,23 +161,45 @@ def data_compare(
 
 @app.command()
 def train(
-    run_dir: Annotated[Path, typer.Argument(help="Folder of the run: config, log, checkpoint, weights, metrics.")],
-    data: Data,
+    run_dir: Annotated[Path, typer.Argument(help="Folder of the run: config, log, checkpoints, weights, metrics.")],
+    data: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Folder or packed file; none where all stages show phantoms.")
+    ] = None,
     profile: Annotated[str, typer.Option(help="quick, laptop, paper, or the path of a .yaml.")] = "laptop",
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one training setting; repeatable.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
+    devices: Annotated[int, typer.Option(min=1, help="GPUs of each node, or processes where there is none.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Nodes; a scheduler starts the processes on each.")] = 1,
 ) -> None:
     """Train the three networks on the "train" split. Ctrl-C saves; --resume goes on where it stopped."""
-    from lsn_core.config import make_config
+    from lsn_core.config import Config, make_config
     from lsn_core.profile import load_profile
-    from lsn_core.run import train_run
+    from lsn_core.run import leads, train_run
 
-    config = make_config((f"profile {profile}", load_profile(profile)["train"]), ("--set", pairs(settings or [])))
-    done = train_run(run_dir, data, config, profile=profile, resume=resume)
-    again = shlex.join(["lsn", "train", str(run_dir), "--data", data, "--resume"])
-    typer.echo(f"{run_dir}: trained; measure it with 'lsn evaluate'" if done else f"stopped and saved; go on: {again}")
+    if resume and settings:
+        raise InputError("--set with --resume: a run keeps its settings; leave --set out, or train in another folder")
+    sources = ((f"profile {profile}", load_profile(profile)["train"]), ("--set", pairs(settings or [])))
+    config = Config() if resume else make_config(*sources)
+    launch = {"devices": devices, "nodes": nodes}
+    try:
+        done = train_run(run_dir, data, config, profile=profile, resume=resume, **launch, tell=_tell)
+    except InputError:
+        if leads():
+            raise
+        raise typer.Exit(1) from None
+    again = ["lsn", "train", str(run_dir), *(["--data", data] if data else []), "--resume"]
+    again += [word for name, n in (("--devices", devices), ("--nodes", nodes)) if n > 1 for word in (name, str(n))]
+    stopped = f"stopped and saved; go on: {shlex.join(again)}"
+    if leads():
+        typer.echo(f"{run_dir}: trained; measure it with 'lsn evaluate'" if done else stopped)
+
+
+def _tell(text: str) -> None:
+    """Write a line to stderr at once, from a signal handler too, where a buffered stream may be in use."""
+    with suppress(OSError):
+        os.write(2, f"\n{text}\n".encode())
 
 
 @app.command()
@@ -262,8 +286,6 @@ def main() -> None:
         app()
     except InputError as error:
         sys.exit(f"error: {error}")
-    except FloatingPointError as error:
-        sys.exit(f"error: the training broke down at {error}; lower the learning rates with --set lr_generator=1e-4")
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ COMPUTED_RADIOGRAPHY = Detector(blur_mm=0.1, noise=0.005, scatter=0.05, fog=0.02
 
 
 def blurred(image: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of (1, 1, h, w) by `sigma` px; the edge is continued."""
+    """Gaussian blur of (b, 1, h, w) by `sigma` px; the edge is continued."""
     reach = max(1, round(3 * sigma))
     kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=image.dtype) / sigma) ** 2)
     kernel = kernel / kernel.sum()

@@ -103,14 +103,14 @@ def training_curves(
     levels: Mapping[str, float] | None = None,
     marks: Sequence[float] = (),
 ) -> Figure:
-    """One small panel for each logged term over steps: raw values faint, their running mean strong.
+    """One small panel for each logged term over steps, three in a row: raw values faint, their running mean strong.
 
     `levels` draws a dashed line in the panel of a term, as where chance lies; `marks` are steps, dotted in every panel.
     """
-    figure = Figure(figsize=(2.9 * len(terms), 2.6), layout="constrained")
-    for axis, term, colour in zip(
-        figure.subplots(1, len(terms), squeeze=False)[0], terms, cycle(COLOURS), strict=False
-    ):
+    columns, lines = min(3, len(terms)), -(-len(terms) // 3)
+    figure = Figure(figsize=(2.9 * columns, 2.5 * lines), layout="constrained")
+    for k, (term, colour) in enumerate(zip(terms, cycle(COLOURS), strict=False)):
+        axis = figure.add_subplot(lines, columns, k + 1)
         rows = [(row["step"], row[term]) for row in log if term in row]
         steps, values = np.array(rows, dtype=float).reshape(-1, 2).T
         span = max(1, min(smooth, len(values) // 5))  # a handful of values is drawn as it is

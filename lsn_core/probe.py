@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm import trange
 
+from lsn_core.detector import blurred
 from lsn_core.masks import bones
 from lsn_core.networks import compact_networks
 from lsn_core.results import interval, table
@@ -20,6 +21,7 @@ from lsn_core.shapes import Image, Masks, PerItem
 
 SIZE, STEPS = 128, 300  # px of the frames that a probe sees, and steps of its training
 BATCH, RATE, DECAY = 12, 2e-3, 0.01  # images a step, largest learning rate, weight decay
+AROUND = 4.0  # px of a probe's frame: SD of the mean around a pixel
 LEAST = 0.01  # share of bone at a place below which, and above whose complement, nothing is surer
 CHUNK = 32  # images judged at a time
 COLUMNS = {"probe": "probe's AUC", "prior": "by place alone", "excess": "excess AUC"}
@@ -58,13 +60,23 @@ def probe_auc(
     train_soft, test_soft = (at_size(soft, size) for soft in (train_soft, test_soft))
     train_masks, test_masks = ((at_size(masks, size) >= 0.5).to(masks.dtype) for masks in (train_masks, test_masks))
     usual = bones(train_masks).mean(dim=0, keepdim=True)
-    centre, spread = train_soft.mean(), train_soft.std().clamp_min(1e-6)
-    probe = train_probe((train_soft - centre) / spread, train_masks, _log_odds(usual), steps=steps, seed=seed)
-    judged = _judged(probe, (test_soft - centre) / spread) + _log_odds(usual)
+    learnt, tested = _seen(train_soft, train_masks[:, :1]), _seen(test_soft, test_masks[:, :1])
+    spread, centre = torch.std_mean(learnt, dim=(0, 2, 3), keepdim=True)
+    learnt, tested = (
+        ((planes - centre) / spread.clamp_min(1e-6)).sum(dim=1, keepdim=True) for planes in (learnt, tested)
+    )
+    probe = train_probe(learnt, train_masks, _log_odds(usual), steps=steps, seed=seed)
+    judged = _judged(probe, tested) + _log_odds(usual)
     found, prior = (
         auc(scores, bones(test_masks), test_masks[:, :1]) for scores in (judged, usual.expand_as(test_soft))
     )
     return {"probe": found, "prior": prior, "excess": found - prior}
+
+
+def _seen(soft: Image, hand: Image) -> Float[Tensor, "b 2 h w"]:
+    """A layer, and its difference from its mean around, in the hand: a probe learns faint contours sooner from both."""
+    around = blurred(soft * hand, AROUND) / blurred(hand, AROUND).clamp_min(1e-3)
+    return torch.cat((soft, (soft - around) * hand), dim=1)
 
 
 def _log_odds(share: Image) -> Image:

@@ -1,121 +1,183 @@
-"""A training run as a folder: config, log, checkpoint, weights, preview, metrics; interrupted and resumed at will."""
+"""A training run as a folder: config, journal, checkpoints, weights, metrics; interrupted and resumed at will."""
 
-import json
 import signal
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from tqdm import tqdm
+from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from lightning_fabric.utilities.rank_zero import rank_zero_only
 
-from lsn_core.batch import Batch, concatenate, stack
-from lsn_core.checkpoint import load_checkpoint, read_header, save_checkpoint
+from lsn_core.checkpoint import checkpoints, load_checkpoint, read_header
 from lsn_core.config import Config, read_config
-from lsn_core.data import JointDataset, open_dataset
-from lsn_core.detector import COMPUTED_RADIOGRAPHY
-from lsn_core.files import InputError, atomic, write_json, write_text, writing
-from lsn_core.networks import Recipe, save_generator
-from lsn_core.phantom import phantoms
-from lsn_core.results import commit, write_metrics
-from lsn_core.scene import Sources, sources
-from lsn_core.training import Players, precision, set_up, stage_steps, train
-from lsn_core.validation import validate
+from lsn_core.files import InputError, write_json
+from lsn_core.keeper import BROKEN, CHECKPOINTS, Keeper
+from lsn_core.material import Material, gather
+from lsn_core.networks import start_from
+from lsn_core.scene import Sources
+from lsn_core.training import NotFiniteError, Players, bare, precision, set_up, stage_steps, train
 
-FIRST_LEARNT, FIRST_WATCHED, WATCHED = 0, 20_000, 24  # seeds of the phantoms that are learnt from and watched
-CHECKPOINT, LOG = "checkpoint.safetensors", "log.jsonl"
+Tell = Callable[[str], None]
 
 
-def held_out(dataset: JointDataset, share: float) -> tuple[JointDataset, JointDataset]:
-    """Split training data by joint into what is learnt from and what is watched; always the same split.
-
-    With a single joint, or a share of 0, the same images serve both.
-    """
-    joints = sorted({row.joint for row in dataset.rows})
-    order = torch.randperm(len(joints), generator=torch.Generator().manual_seed(0)).tolist()
-    watched = {joints[i] for i in order[: min(max(1, round(share * len(joints))), len(joints) - 1)]}
-    if share == 0 or len(joints) == 1:
-        return dataset, dataset
-    return dataset.subset(set(joints) - watched), dataset.subset(watched)
-
-
-def decode(dataset: JointDataset, config: Config, title: str) -> Batch:
-    """The data set as one batch, with a progress bar."""
-    joints, parts = [], []
-    for joint in tqdm(dataset, desc=title, unit="image"):
-        joints.append(joint)
-        if len(joints) == 64:
-            parts.append(stack(joints, size=config.size, dilate_px=config.dilate_px))
-            joints = []
-    parts += [stack(joints, size=config.size, dilate_px=config.dilate_px)] if joints else []
-    return concatenate(parts)
-
-
-def train_run(folder: Path, data: str, config: Config, *, profile: str, resume: bool = False) -> bool:
+def train_run(
+    folder: Path,
+    data: str | None,
+    config: Config,
+    *,
+    profile: str,
+    resume: bool = False,
+    devices: int = 1,
+    nodes: int = 1,
+    tell: Tell | None = None,
+) -> bool:
     """Train into `folder` from the "train" split of `data`; return whether the training is complete.
 
     Ctrl-C or SIGTERM finishes the step, saves and returns False; `resume` goes on from there with the run's own
-    config. Raises `InputError` where the folder already holds a run, or holds none to resume.
+    config and profile. `tell` hears what a user should know meanwhile. Each of `devices` on each of `nodes` shows its
+    own batch in every step; all of their processes call this, and the first one writes. Raises `InputError` where the
+    folder already holds a run, or none to resume, and where the training breaks down.
     """
-    config, before = _prepare(Path(folder), config, resume)
-    fabric = Fabric(accelerator="auto", devices=1, precision=precision(config))
-    training, watched = held_out(open_dataset(data, split="train"), config.validation)
-    origin = {"data": training.fingerprint(), "profile": profile, "seed": config.seed, "config": asdict(config)}
-    learn = sources(decode(training, config, "training images"), drawn_phantoms(config, config.phantoms, FIRST_LEARNT))
-    watch = sources(decode(watched, config, "held-out images"), drawn_phantoms(config, WATCHED, FIRST_WATCHED))
-    write_json(folder / "config.json", {"data": str(data), "profile": profile, "config": asdict(config)})
-    torch.manual_seed(config.seed)
-    players = set_up(fabric, config)
-    if before:
-        load_checkpoint(folder / CHECKPOINT, players.modules(), players.optimizers())
-    return _Trainer(folder, fabric, players, config, origin, before).go(
-        learn.to(fabric.device), watch.to(fabric.device)
-    )
+    folder = Path(folder)
+    checkpoint = _checkpoint(folder, resume)
+    before = read_header(checkpoint) if checkpoint else {}
+    config, profile = (_config(checkpoint, before), before["profile"]) if checkpoint else (config, profile)
+    fabric = _launch(config, devices, nodes)
+    tell = tell if tell and leads() else _say_nothing
+    material = gather(data, config, world=fabric.world_size, quiet=not leads())
+    _compare(folder, before, material, fabric.world_size)
+    if material.left_out:
+        tell(f"{len(material.left_out)} radiographs are left out, with both masks drawn on one bone")
+    players = _players(fabric, config, fresh=not checkpoint)
+    origin = {"data": material.fingerprint, "profile": profile, "seed": config.seed, "config": asdict(config)}
+    keeper = Keeper(folder, fabric, players, material, config, origin, before) if leads() else None
+    if keeper:
+        write_json(folder / "config.json", origin | {"data": data})
+    if checkpoint:
+        load_checkpoint(checkpoint, keeper.modules() if keeper else players.modules(), players.optimizers())
+    learn = material.learn.to(fabric.device)
+    with _stop_signals(tell) as caught, keeper or nullcontext():
+        return _go(fabric, players, learn, config, start=before.get("step", 0), keeper=keeper, caught=caught)
 
 
-def drawn_phantoms(config: Config, count: int, seed: int) -> Batch | None:
-    """Phantoms as a computed-radiography plate shows them, with their layers; None without any."""
-    if not config.phantoms or not count:
-        return None
-    film = COMPUTED_RADIOGRAPHY
-    made = tqdm(phantoms(count, seed=seed, size=config.size), desc="phantoms", unit="joint", total=count)
-    parts = [
-        stack([film.expose(joint, seed=seed + i)], size=config.size, dilate_px=config.dilate_px)
-        for i, joint in enumerate(made)
-    ]
-    return concatenate(parts)
+def leads() -> bool:
+    """Whether this process is the first of its training, or the only one: the one that writes and speaks."""
+    return rank_zero_only.rank == 0
 
 
-def _prepare(folder: Path, config: Config, resume: bool) -> tuple[Config, dict[str, Any] | None]:
-    """The config to train with, and the header of the checkpoint to go on from, if any."""
-    checkpoint = folder / CHECKPOINT
-    if resume and not checkpoint.is_file():
-        raise InputError(f"{folder}: no {CHECKPOINT} to resume from; train without --resume")
-    if not resume and checkpoint.is_file():
-        raise InputError(f"{folder}: already holds a run; continue it with --resume, or name another folder")
-    if not resume:
-        return config, None
-    for stale in folder.glob(".*.part.*"):  # of a session that was killed while saving
-        stale.unlink()
-    header = read_header(checkpoint)
+def _go(
+    fabric: Fabric,
+    players: Players,
+    learn: Sources,
+    config: Config,
+    *,
+    start: int,
+    keeper: Keeper | None,
+    caught: list[int],
+) -> bool:
+    """Train until the end, or until one of the processes caught a signal; return whether it was the end."""
+
+    def on_step(step: int, values: dict[str, float]) -> bool:
+        if keeper:
+            keeper.note(step, values)
+        return _any(fabric, bool(caught))
+
     try:
-        return read_config(header["config"]), header
+        step = train(fabric, players, learn, config, start=start, on_step=on_step)
+    except NotFiniteError as error:
+        if keeper:
+            keeper.broken(error.record)
+        remedy = (
+            f"see {BROKEN} in the run, and lower the rates, as with --set {error.record['stage']}.lr_generator=1e-5"
+        )
+        raise InputError(f"the training broke down at {error}; {remedy}") from error
+    complete = step == sum(stage_steps(learn, config, fabric.world_size))
+    if keeper:
+        keeper.finish() if complete else keeper.save()
+    return complete
+
+
+def _any(fabric: Fabric, mine: bool) -> bool:
+    """Whether it is true in any process."""
+    if fabric.world_size == 1:
+        return mine
+    return bool(fabric.all_reduce(torch.tensor(float(mine), device=fabric.device), reduce_op="sum"))
+
+
+def _say_nothing(_told: str) -> None:
+    """Tell nobody."""
+
+
+def _checkpoint(folder: Path, resume: bool) -> Path | None:
+    """The checkpoint to go on from; None for a new run. Raises `InputError` where the folder is not as it should be."""
+    saved = checkpoints(folder / CHECKPOINTS)
+    if resume and not saved:
+        raise InputError(f"{folder}: no checkpoint to resume from; train without --resume")
+    if saved and not resume:
+        raise InputError(f"{folder}: already holds a run; continue it with --resume, or name another folder")
+    return saved[-1] if saved else None
+
+
+def _config(checkpoint: Path, before: dict[str, Any]) -> Config:
+    """The config in a checkpoint's header. Raises `InputError` where another version wrote it."""
+    try:
+        return read_config(before["config"])
     except (TypeError, KeyError) as error:
         raise InputError(f"{checkpoint}: written by another version ({error}); train again in another folder") from None
 
 
+def _launch(config: Config, devices: int, nodes: int) -> Fabric:
+    """Start a process for each device; several average their gradients (DDP).
+
+    Each keeps its norms' running statistics to itself: sent round in every forward pass, they would hang the process
+    that validates alone.
+    """
+    strategy = DDPStrategy(broadcast_buffers=False) if devices * nodes > 1 else "auto"
+    try:
+        fabric = Fabric(devices=devices, num_nodes=nodes, strategy=strategy, precision=precision(config))
+        fabric.launch()
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"--devices {devices} --nodes {nodes}: {reason}; ask for what this machine has") from error
+    return fabric
+
+
+def _players(fabric: Fabric, config: Config, *, fresh: bool) -> Players:
+    """Networks with their optimisers, from the config's seed; a `fresh` generator with the weights it starts from."""
+    torch.manual_seed(config.seed)
+    players = set_up(fabric, config)
+    if fresh and config.start:
+        start_from(bare(players.networks.generator), config.start, networks=config.networks, head=config.head)
+    return players
+
+
+def _compare(folder: Path, before: dict[str, Any], material: Material, world: int) -> None:
+    """Raise `InputError` where a run would go on with other data, or with batches of another size."""
+    then, now = before.get("data"), material.fingerprint
+    if before and then != now:
+        marks = f"fingerprint {str(then)[:12]}, these have {str(now)[:12]}"
+        raise InputError(f"{folder}: trained on other data ({marks}); give --data as before, or name another folder")
+    if before and before["processes"] != world:
+        raise InputError(
+            f"{folder}: trained by {before['processes']} processes, not {world}; give --devices and --nodes as before"
+        )
+
+
 @contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in a list instead of dying of them; a second one interrupts at once."""
+def _stop_signals(tell: Tell) -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM in a list instead of dying of them; a second Ctrl-C interrupts at once."""
     caught: list[int] = []
 
     def note(number: int, _frame: Any) -> None:
-        if caught:
+        if number == signal.SIGINT and number in caught:
             raise KeyboardInterrupt
+        if not caught:
+            tell("stopping after this step...")
         caught.append(number)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -124,95 +186,3 @@ def _stop_signals() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-class _Trainer:
-    """The bookkeeping around one run's loop: log, progress, checkpoints, validation and the final files."""
-
-    def __init__(
-        self,
-        folder: Path,
-        fabric: Fabric,
-        players: Players,
-        config: Config,
-        origin: dict[str, Any],
-        before: dict[str, Any] | None,
-    ) -> None:
-        """`before` is the header of the checkpoint that the run goes on from."""
-        self.folder, self.fabric, self.players, self.config, self.origin = folder, fabric, players, config, origin
-        self.step = before["step"] if before else 0
-        self.spent = before["minutes"] if before else 0.0
-        self.began = self.saved = time.monotonic()
-        self.lines = _log_until(folder / LOG, self.step) if before else []
-
-    def go(self, learn: Sources, watch: Sources) -> bool:
-        """Train, and write what a complete or an interrupted run leaves."""
-        write_text(self.folder / LOG, "".join(self.lines))
-        with writing(self.folder / LOG), _stop_signals() as caught, (self.folder / LOG).open("a") as log:
-            self._loop(learn, watch, log, caught)
-        self.save()
-        if not caught:
-            self.finish(watch)
-        return not caught
-
-    def _loop(self, learn: Sources, watch: Sources, log: Any, caught: list[int]) -> None:
-        """Run the steps; after each, log it, validate and save when due, and stop when asked to."""
-        bar = tqdm(
-            total=sum(stage_steps(learn, self.config, self.fabric.world_size)),
-            initial=self.step,
-            desc=self.folder.name,
-            unit="step",
-        )
-
-        def on_step(step: int, values: dict[str, float]) -> bool:
-            self.step = step
-            if step % self.config.validate_every == 0:
-                scores = validate(self.players.networks.generator, watch, self.config)
-                values = values | {f"held_out_{name}": score for name, score in scores.items()}
-            log.write(json.dumps({"step": step, "minutes": round(self.minutes(), 4), **values}) + "\n")
-            log.flush()
-            bar.update()
-            bar.set_postfix({k: f"{v:.3g}" for k, v in values.items() if k in ("supervision", "softness", "anchor")})
-            if time.monotonic() - self.saved > 60 * self.config.checkpoint_every:
-                self.save()
-            return bool(caught)
-
-        with bar:
-            train(self.fabric, self.players, learn, self.config, start=self.step, on_step=on_step)
-
-    def minutes(self) -> float:
-        """Minutes of training so far, over all sessions of the run."""
-        return self.spent + (time.monotonic() - self.began) / 60
-
-    def save(self) -> None:
-        """Write the checkpoint."""
-        header = {"step": self.step, "minutes": self.minutes(), "config": asdict(self.config)}
-        path = self.folder / CHECKPOINT
-        save_checkpoint(path, self.players.modules(), self.players.optimizers(), header)
-        self.saved = time.monotonic()
-
-    def finish(self, watch: Sources) -> None:
-        """Write the weights, a preview of held-out joints and the metrics of the training."""
-        from lsn_core.figures import layers_figure
-
-        generator = self.players.networks.generator
-        scores = validate(generator, watch, self.config)
-        c = self.config
-        known = {"commit": commit() or "unknown", **{k: json.dumps(v) for k, v in self.origin.items()}}
-        save_generator(
-            self.folder / "generator.safetensors",
-            getattr(generator, "module", generator),
-            Recipe(c.networks, c.head, c.size, c.dilate_px),
-            known,
-        )
-        some = watch.radiographs.take(slice(0, 4))
-        with torch.no_grad(), atomic(self.folder / "preview.png") as part:
-            layers_figure(some.image, generator.eval()(some.image, some.masks)).savefig(part, dpi=100)
-        metrics = {"steps": self.step, "minutes": self.minutes(), "held_out": scores}
-        write_metrics(self.folder / "metrics.json", metrics, kind="training", **self.origin)
-
-
-def _log_until(path: Path, step: int) -> list[str]:
-    """The lines of a log up to a step: what came after the checkpoint will be done again."""
-    lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
-    return [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]

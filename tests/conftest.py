@@ -98,12 +98,14 @@ def phantom_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory, phantom_folder) -> Path:
-    """The folder of a complete run of two steps at 64 px, partition head."""
+    """The folder of a complete run of three steps at 64 px, partition head."""
     from lsn_core.config import Config
     from lsn_core.run import train_run
+    from lsn_core.stage import Stage, Weights
 
     folder = tmp_path_factory.mktemp("runs") / "trained"
-    config = Config(networks="compact", head="partition", size=64, steps=2, batch=2, precision="32-true")
+    stages = (Stage("real", epochs=1, after=Weights(supervision=0.3, softness=0.1)),)
+    config = Config(networks="compact", head="partition", size=64, batch=2, stages=stages, precision="32-true")
     assert train_run(folder, str(phantom_folder), config, profile="test")
     return folder
 

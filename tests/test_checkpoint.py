@@ -5,7 +5,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW
 
-from lsn_core.checkpoint import load_checkpoint, read_header, save_checkpoint
+from lsn_core.checkpoint import (
+    checkpoint_path,
+    checkpoints,
+    keep_newest,
+    load_checkpoint,
+    read_header,
+    save_checkpoint,
+)
 from lsn_core.files import InputError
 from lsn_core.networks import Recipe, save_generator
 
@@ -108,7 +115,10 @@ def test_damaged_files(saved):
     whole = path.read_bytes()
     for length in (0, 7, 100, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
-        with pytest.raises(InputError, match=r"c.safetensors: the checkpoint cannot be read .*; delete it"):
+        with pytest.raises(
+            InputError,
+            match=r"c.safetensors: the checkpoint cannot be read .*; delete it, and resume from the one before",
+        ):
             load_checkpoint(path, pair.modules, pair.optimizers)
         with pytest.raises(InputError, match="cannot be read"):
             read_header(path)
@@ -118,3 +128,27 @@ def test_other_safetensors_are_no_checkpoints(tmp_path):
     path = save_generator(tmp_path / "g.safetensors", nn.Linear(1, 1), Recipe("compact", "sigmoid", 64, 1.0), {})
     with pytest.raises(InputError, match=r"g.safetensors: not a checkpoint"):
         read_header(path)
+
+
+def test_the_last_few_are_kept(tmp_path):
+    pair = Pair(seed=0)
+    assert checkpoints(tmp_path / "absent") == []
+    steps = [9, 10, 100, 12_345_678]
+    for step in reversed(steps):
+        save_checkpoint(checkpoint_path(tmp_path, step), pair.modules, {}, {"step": step})
+    (tmp_path / ".step_00000200.1.part.safetensors").write_text("of a session that was killed")
+    assert [read_header(path)["step"] for path in checkpoints(tmp_path)] == steps
+    keep_newest(tmp_path, 5)
+    assert len(checkpoints(tmp_path)) == 4
+    keep_newest(tmp_path, 2)
+    assert [read_header(path)["step"] for path in checkpoints(tmp_path)] == steps[2:]
+    keep_newest(tmp_path, 1)
+    assert [path.name for path in checkpoints(tmp_path)] == ["step_12345678.safetensors"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpus_random_state_is_restored(tmp_path):
+    path = save_checkpoint(tmp_path / "c.safetensors", {}, {}, {})
+    drawn = torch.randn(4, device="cuda")
+    load_checkpoint(path, {}, {})
+    assert torch.equal(torch.randn(4, device="cuda"), drawn)

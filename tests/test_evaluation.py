@@ -3,6 +3,7 @@
 import csv
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +26,16 @@ from lsn_core.evaluation import (
 )
 from lsn_core.fidelity import COLUMNS, table_1
 from lsn_core.files import InputError
-from lsn_core.networks import Generator, Recipe, Separator, enlarge, partition_head, sigmoid_head
+from lsn_core.networks import (
+    Generator,
+    Recipe,
+    Separator,
+    compact_networks,
+    enlarge,
+    partition_head,
+    save_generator,
+    sigmoid_head,
+)
 from lsn_core.phantom import phantoms
 from lsn_core.radiograph import compose
 from lsn_core.truth import layer_scores
@@ -204,27 +214,36 @@ def test_every_candidate_is_probed_alike(quick):
 # --- what is written -------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(name="run")
+def _run(tmp_path) -> Path:
+    """The folder of a run, with a fresh generator of 64 px."""
+    folder = tmp_path / "run"
+    generator = compact_networks("partition", 64).generator
+    save_generator(folder / "generator.safetensors", generator, Recipe("compact", "partition", 64, 4.0), {})
+    return folder
+
+
 def read_csv(path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
 
-def test_an_evaluated_run(trained, phantom_folder, tmp_path):
+def test_an_evaluated_run(run, phantom_folder, tmp_path):
     path = tmp_path / "m.json"
-    results, written = evaluate_run(str(trained), data=str(phantom_folder), split="all", held_out=0, out=path)
+    results, written = evaluate_run(str(run), data=str(phantom_folder), split="all", held_out=0, out=path)
     record = json.loads(written.read_text())
     assert written == path and record["metrics"] == results and {"overall", "by_finger", "seconds"} == set(results)
     known, dataset = record["provenance"], open_dataset(phantom_folder, split="all")
     wanted = {"kind", "data", "split", "run", "recipe", "size", "commit", "machine", "device", "versions", "date"}
-    assert wanted <= set(known) and (known["kind"], known["run"]) == ("evaluation", "trained")
+    assert wanted <= set(known) and (known["kind"], known["run"]) == ("evaluation", "run")
     assert known["data"] == dataset.fingerprint() and known["recipe"]["head"] == "partition" and known["size"] == 64
     assert {"torch", "lsn-core", "numpy"} <= set(known["versions"])
     rows = read_csv(tmp_path / "m.csv")
     assert [row["name"] for row in rows] == [row.name for row in dataset.rows]
     assert float(np.mean([float(row["mse"]) for row in rows])) == pytest.approx(results["overall"]["mse"]["mean"])
     assert results["overall"]["psnr_hand_db"]["mean"] > 60
-    _, written = evaluate_run(str(trained), size=32, held_out=1)
-    assert written == trained / "metrics_phantoms.json" and written.is_file()
+    _, written = evaluate_run(str(run), size=32, held_out=1)
+    assert written == run / "metrics_phantoms.json" and written.is_file()
 
 
 def test_everything_at_once(phantom_folder, tmp_path, quick):
@@ -275,7 +294,7 @@ def test_the_command_measures_phantoms_alone_and_says_where_the_numbers_are(lsn,
     assert told.code == 1 and "no data set and no phantoms: nothing to measure; give --data" in told.err
 
 
-def test_names_with_commas_stay_in_one_column(trained, phantom_folder, tmp_path):
+def test_names_with_commas_stay_in_one_column(run, phantom_folder, tmp_path):
     own = tmp_path / "own"
     own.mkdir()
     for part in ("", "_mask_lower", "_mask_upper"):
@@ -283,6 +302,6 @@ def test_names_with_commas_stay_in_one_column(trained, phantom_folder, tmp_path)
         (own / f"left, 2nd{part}.png").write_bytes(source.read_bytes())
     names = ",".join(f'"left, 2nd{part}.png"' for part in ("", "_mask_lower", "_mask_upper"))
     (own / "manifest.csv").write_text(f"image,lower,upper\n{names}\n")
-    evaluate_run(str(trained), data=str(own), held_out=0, out=tmp_path / "m.json")
+    evaluate_run(str(run), data=str(own), held_out=0, out=tmp_path / "m.json")
     (row,) = read_csv(tmp_path / "m.csv")
     assert row["name"] == "left, 2nd" and row["finger"] == "" and float(row["mse"]) < 1e-6

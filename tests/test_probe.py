@@ -73,14 +73,14 @@ def joints(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return 0.5 + 0.05 * torch.randn((count, 1, 32, 32), generator=random), masks
 
 
-SMALL = {"size": 32, "steps": 25, "seed": 0}
+SMALL = {"size": 32, "steps": 40, "seed": 0}
 
 
 @pytest.fixture(scope="module", name="found")
 def _found():
     """Probes of noise with a faint shadow of the bone, and of the noise alone."""
     (noise, masks), (other, others) = joints(60, seed=0), joints(20, seed=1)
-    shadow = 0.1
+    shadow = 0.15
     return {
         "shadow": probe_auc(noise + shadow * masks[:, 1:2], masks, other + shadow * others[:, 1:2], others, **SMALL),
         "noise": probe_auc(noise, masks, other, others, **SMALL),
@@ -88,8 +88,8 @@ def _found():
 
 
 def test_a_shadow_is_found_on_other_joints_and_noise_gives_nothing_away(found):
-    assert found["shadow"]["probe"].mean() > 0.9 and found["shadow"]["excess"].mean() > 0.2
-    assert found["noise"]["excess"].mean() < 0.1
+    assert found["shadow"]["probe"].mean() > 0.9 and found["shadow"]["excess"].mean() > 0.1
+    assert found["noise"]["excess"].mean() < 0.05
 
 
 def test_the_prior_is_the_training_masks_mean_and_excess_the_difference(found):

@@ -16,11 +16,11 @@ SOURCES = {
 TREES = {name: ast.parse(text) for name, text in SOURCES.items()}
 ORDER = re.findall(
     r"\w+",
-    """files shapes radiograph joint masks dicom images metadata rows grain bone anatomy phantom dissection detector
-    jsw harmonic pseudo dataset pack manifest inventory crop ram layouts check data fetch batch parameters profile
-    transunet unet critic networks baseline stage losses config metrics results truth probe texture outline appearance
-    compare two_sample checkpoint scene training validation fidelity evaluation figures training_figures run export
-    explorer notebook book cli""",
+    """files shapes radiograph joint masks dicom images metadata rows grain bone anatomy phantom dissection detector jsw
+    harmonic pseudo dataset pack manifest inventory crop ram layouts check data fetch batch parameters profile transunet
+    unet critic networks baseline stage losses config metrics results truth probe texture outline appearance compare
+    two_sample checkpoint scene training validation fidelity evaluation figures training_figures material journal keeper
+    run export explorer notebook book cli""",
 )
 POSITIONAL_DEFAULTS = {"phantom.Phantom.render"}  # design.md, section 8
 EQUATIONS = {  # of the paper: the functions, classes and settings whose docstring or comment names each
@@ -71,7 +71,7 @@ def test_the_walk_finds_what_there_is():
     """Else the tests below would hold of nothing."""
     assert set(SOURCES) == set(ORDER)
     assert {"radiograph.compose", "phantom.Phantom.render", "run.train_run"} <= PUBLIC.keys() & FUNCTIONS.keys()
-    assert "run._Trainer.save" in FUNCTIONS and len(PUBLIC) > 100
+    assert "keeper.Keeper.save" in FUNCTIONS and len(PUBLIC) > 100
 
 
 @pytest.mark.parametrize("module", SOURCES)
