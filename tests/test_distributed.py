@@ -30,7 +30,7 @@ from lsn_core.training import bare, set_up, train
 
 devices, out = int(sys.argv[1]), Path(sys.argv[2])
 torch.set_num_threads(1)
-weights = Weights(supervision=0.3, softness=0.05, bones=0.3, anchor=1.0, truth=1.0)
+weights = Weights(supervision=0.3, softness=0.05, bones=0.3, anchor=1.0, truth=1.0, overlap=0.0)
 stages = (
     Stage("pseudo", epochs=2, joints="apart", phantoms=0.5, originals=True, switch=1, after=weights, before=weights),
     Stage("real", epochs=2, after=weights, shifts=2),
@@ -62,12 +62,13 @@ def _alone() -> dict[str, str]:
 
 
 def test_two_processes_learn_what_one_learns_from_the_doubled_batch(tmp_path, alone):
+    """But for the overlap in L0 and L3, a mean over the images that have one: processes may have different numbers."""
     (tmp_path / "script.py").write_text(SCRIPT)
     told = []
     for devices in (1, 2):
         out = tmp_path / f"{devices}.json"
         command = [sys.executable, tmp_path / "script.py", str(devices), out]
-        done = subprocess.run(command, env=alone, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, env=alone, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         told.append(json.loads(out.read_text()))
     one, two = told
@@ -81,7 +82,7 @@ def test_a_run_of_two_processes_is_one_run(phantom_folder, tmp_path, alone):
     command = [sys.executable, "-m", "lsn_core.cli", "train", "run", "--data", str(phantom_folder), "--devices", "2"]
     sets = ["size=32", "batch=1", "pseudo.epochs=2", "real.epochs=1", "precision=32-true"]
     words = [*command, "--profile", "quick", *(word for pair in sets for word in ("--set", pair))]
-    done = subprocess.run(words, cwd=tmp_path, env=alone, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(words, cwd=tmp_path, env=alone, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "run: trained; measure it with 'lsn evaluate'\n"
     folder = tmp_path / "run"
@@ -96,6 +97,6 @@ def test_a_run_of_two_processes_is_one_run(phantom_folder, tmp_path, alone):
 def test_what_is_wrong_is_told_once(tmp_path, alone):
     command = [sys.executable, "-m", "lsn_core.cli", "train", "run", "--data", str(tmp_path / "absent")]
     words = [*command, "--devices", "2", "--profile", "quick"]
-    done = subprocess.run(words, cwd=tmp_path, env=alone, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(words, cwd=tmp_path, env=alone, capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.count("no such file or folder") == 1
     assert not (tmp_path / "run").exists()
