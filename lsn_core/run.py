@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 
@@ -132,12 +131,8 @@ def _config(checkpoint: Path, before: dict[str, Any]) -> Config:
 
 
 def _launch(config: Config, devices: int, nodes: int) -> Fabric:
-    """Start a process for each device; several average their gradients (DDP).
-
-    Each keeps its norms' running statistics to itself: sent round in every forward pass, they would hang the process
-    that validates alone.
-    """
-    strategy = DDPStrategy(broadcast_buffers=False) if devices * nodes > 1 else "auto"
+    """Start a process for each device; several average their gradients (DDP)."""
+    strategy = "ddp" if devices * nodes > 1 else "auto"
     try:
         fabric = Fabric(devices=devices, num_nodes=nodes, strategy=strategy, precision=precision(config))
         fabric.launch()
