@@ -1,7 +1,7 @@
 """Does a soft-tissue layer give the bones away? A fresh network is trained to find them in it, on other joints.
 
-What it finds above what the bones' usual place tells is the excess AUC: 0 for soft tissue that betrays nothing. A probe
-also sees the hand's outline, and so stays above 0 even on the truth.
+What it finds above what the bones' usual place tells is the excess AUC: 0 for soft tissue that betrays nothing, as on
+the truth of phantoms; the hand's outline, which every layer shows, tells next to nothing.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,8 @@ CANDIDATES = {  # what a probe may be shown: how tables call it
     "outline": "the hand's outline alone",
 }
 LEGEND = """A fresh network learns on other joints to find the bones in each; AUC over the hand's pixels of an image:
-mean [95 % interval, over joints]. By place alone: where bones lie on average. Excess: the probe's AUC less that."""
+mean [95 % interval, over joints]. By place alone: where bones lie on average. Excess: the probe's AUC less that.
+It finds every trace, not only bright shadows, and does not tell which."""
 
 
 def at_size(planes: Tensor, size: int) -> Tensor:

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from lsn_core.checkpoint import checkpoints, read_header
+from lsn_core.config import Config
 from lsn_core.files import InputError
 from lsn_core.journal import CURVES, LOG
 from lsn_core.keeper import CHECKPOINTS
@@ -91,12 +92,12 @@ def test_a_run_of_two_processes_is_one_run(phantom_folder, tmp_path, alone):
     assert len(list((folder / CURVES).iterdir())) == 1 and (folder / "generator.safetensors").is_file()
     assert read_header(checkpoints(folder / CHECKPOINTS)[-1])["processes"] == 2
     with pytest.raises(InputError, match="trained by 2 processes, not 1"):
-        train_run(folder, str(phantom_folder), None, profile="test", resume=True)
+        train_run(folder, str(phantom_folder), Config(), profile="test", resume=True)
 
 
 def test_what_is_wrong_is_told_once(tmp_path, alone):
     command = [sys.executable, "-m", "lsn_core.cli", "train", "run", "--data", str(tmp_path / "absent")]
     words = [*command, "--devices", "2", "--profile", "quick"]
     done = subprocess.run(words, cwd=tmp_path, env=alone, capture_output=True, text=True)
-    assert done.returncode == 1 and done.stderr.count("no such file or folder") == 1
+    assert done.returncode == 1 and done.stderr.count("absent: no such folder or file") == 1
     assert not (tmp_path / "run").exists()
