@@ -46,12 +46,13 @@ def gather(data: str | None, config: Config, *, world: int = 1, quiet: bool = Fa
     """
     if data is None:
         _refuse_no_data(config)
+    parts = held_out(open_dataset(data, split="train"), config.validation) if data else None  # before drawing for long
     learn = drawn_phantoms(config, config.phantoms, FIRST_LEARNT, quiet=quiet) if config.phantoms else None
     watch = drawn_phantoms(config, WATCHED, FIRST_WATCHED, quiet=quiet) if config.phantoms else None
-    if data is None:
+    if parts is None:
         material = Material(sources(None, learn), sources(None, watch), (), (), None)
     else:
-        training, watched = held_out(open_dataset(data, split="train"), config.validation)
+        training, watched = parts
         radiographs, names, doubted = decode(training, config, title="training images", quiet=quiet)
         others, _, doubted_too = decode(watched, config, title="held-out images", quiet=quiet)
         left_out = tuple(dict.fromkeys(doubted + doubted_too))
