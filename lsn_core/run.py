@@ -19,7 +19,7 @@ from lsn_core.keeper import BROKEN, CHECKPOINTS, Keeper
 from lsn_core.material import Material, gather
 from lsn_core.networks import start_from
 from lsn_core.scene import Sources
-from lsn_core.training import NotFiniteError, Players, bare, precision, set_up, stage_steps, train
+from lsn_core.training import NotFiniteError, Players, arithmetic, bare, set_up, stage_steps, train
 
 Tell = Callable[[str], None]
 
@@ -134,7 +134,7 @@ def _launch(config: Config, devices: int, nodes: int) -> Fabric:
     """Start a process for each device; several average their gradients (DDP)."""
     strategy = "ddp" if devices * nodes > 1 else "auto"
     try:
-        fabric = Fabric(devices=devices, num_nodes=nodes, strategy=strategy, precision=precision(config))
+        fabric = Fabric(devices=devices, num_nodes=nodes, strategy=strategy, **arithmetic(config))
         fabric.launch()
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())

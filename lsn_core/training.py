@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
@@ -101,6 +102,22 @@ def precision(config: Config) -> str:
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
     able = torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.cpu._is_avx512_bf16_supported()
     return "bf16-mixed" if able or torch.cpu._is_amx_tile_supported() else "32-true"
+
+
+class Autocast(MixedPrecision):
+    """bf16 where it is as good, but networks get their images in float32: in bf16, white absorbs without end."""
+
+    def convert_input(self, data: Any) -> Any:
+        """What a network is given, as it is."""
+        return data
+
+
+def arithmetic(config: Config) -> dict[str, Any]:
+    """What `Fabric` is told of a training's precision."""
+    chosen = precision(config)
+    if chosen == "32-true":
+        return {"precision": chosen}
+    return {"plugins": Autocast(chosen, "cuda" if torch.cuda.is_available() else "cpu")}
 
 
 def stage_steps(having: Sources, config: Config, world: int) -> list[int]:

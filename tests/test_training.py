@@ -1,6 +1,7 @@
 """Training: each step improves its own network and leaves the others as they are, and a seed decides everything."""
 
 import copy
+import math
 from dataclasses import replace
 
 import pytest
@@ -20,6 +21,7 @@ from lsn_core.training import (
     Moment,
     NotFiniteError,
     Players,
+    arithmetic,
     discriminator_step,
     generator_step,
     locate,
@@ -350,6 +352,21 @@ def test_precision_follows_the_hardware(monkeypatch, cuda, native, capability, a
     assert precision(replace(CONFIG, precision="auto")) == wanted
     for asked in ("32-true", "bf16-mixed"):
         assert precision(replace(CONFIG, precision=asked)) == asked
+
+
+def test_in_bf16_the_physics_stays_in_float32(data):
+    """White absorbs without end in bf16, and a pixel divided there does not come back."""
+    config = replace(CONFIG, precision="bf16-mixed")
+    fabric = Fabric(accelerator="cpu", devices=1, **arithmetic(config))
+    some = players(fabric)
+    white = replace(data, radiographs=replace(data.radiographs, image=data.radiographs.image.clone().fill_(1.0)))
+    for step, shown in enumerate((data, white, data)):
+        assert all(map(math.isfinite, train_step(fabric, some, shown, config, step).values()))
+    batch = data.radiographs
+    with torch.no_grad():
+        layers = some.networks.generator(batch.image, batch.masks)
+    assert layers.dtype == torch.float32
+    assert ((compose(layers) - batch.image) * batch.masks[:, :1]).abs().max() < 1e-5
 
 
 def test_layers_recompose_throughout_with_the_partition_head(fabric, data, scene):
