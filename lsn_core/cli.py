@@ -203,6 +203,25 @@ def _tell(text: str) -> None:
 
 
 @app.command()
+def ablate(
+    runs: Annotated[Path, typer.Argument(help="Folder for the runs, one folder VARIANT_SEED each.")],
+    data: Annotated[str, typer.Option(metavar="PATH", help="Folder or packed file with a train and a test split.")],
+    plan: Annotated[Path | None, typer.Option(help="YAML of variants; default the project's own.")] = None,
+    variant: Annotated[list[str] | None, typer.Option(help="Only this variant; repeatable.")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Only this seed; repeatable.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of all; repeatable.")
+    ] = None,
+) -> None:
+    """Train the variants of an ablation, each with each seed. Ctrl-C saves; the same line goes on."""
+    from lsn_core.ablation import read_plan, train_plan
+
+    asked = read_plan(plan, settings=pairs(settings or [])).part(variant or [], seed or [])
+    done = train_plan(runs, data, asked, tell=_tell)
+    typer.echo(f"{runs}: all trained" if done else "stopped and saved; the same command goes on")
+
+
+@app.command()
 def evaluate(
     what: Annotated[
         str, typer.Argument(help='A run\'s folder, a weights file, a shipped name, or "harmonic": a closed form.')

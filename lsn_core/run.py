@@ -33,12 +33,14 @@ def train_run(
     resume: bool = False,
     devices: int = 1,
     nodes: int = 1,
+    material: Material | None = None,
     tell: Tell | None = None,
 ) -> bool:
     """Train into `folder` from the "train" split of `data`; return whether the training is complete.
 
     Ctrl-C or SIGTERM finishes the step, saves and returns False; `resume` goes on from there with the run's own
-    config and profile. `tell` hears what a user should know meanwhile. Each of `devices` on each of `nodes` shows its
+    config and profile. `material` is what `gather` gave for this data and config, where the caller has it already. `tell`
+    hears what a user should know meanwhile. Each of `devices` on each of `nodes` shows its
     own batch in every step; all of their processes call this, and the first one writes. Raises `InputError` where the
     folder already holds a run, or none to resume, and where the training breaks down.
     """
@@ -48,7 +50,7 @@ def train_run(
     config, profile = (_config(checkpoint, before), before["profile"]) if checkpoint else (config, profile)
     fabric = _launch(config, devices, nodes)
     tell = tell if tell and leads() else _say_nothing
-    material = gather(data, config, world=fabric.world_size, quiet=not leads())
+    material = material or gather(data, config, world=fabric.world_size, quiet=not leads())
     _compare(folder, before, material, fabric.world_size)
     if material.left_out:
         tell(f"{len(material.left_out)} radiographs are left out, with both masks drawn on one bone")

@@ -20,7 +20,7 @@ ORDER = re.findall(
     harmonic pseudo dataset pack manifest inventory crop ram layouts check data fetch batch parameters profile transunet
     unet critic networks baseline stage losses config metrics results truth probe texture outline appearance compare
     two_sample checkpoint scene training validation fidelity evaluation figures training_figures material journal keeper
-    run export explorer notebook book cli""",
+    run ablation export explorer notebook book cli""",
 )
 POSITIONAL_DEFAULTS = {"phantom.Phantom.render"}  # design.md, section 8
 EQUATIONS = {  # of the paper: the functions, classes and settings whose docstring or comment names each
