@@ -7,14 +7,17 @@ from typing import Any
 
 from lsn_core.checkpoint import checkpoints
 from lsn_core.config import Config, make_config
+from lsn_core.data import open_dataset
+from lsn_core.evaluation import Bench, bench_parts, load, measure, set_up, write_evaluation
 from lsn_core.files import InputError, read_yaml
-from lsn_core.keeper import CHECKPOINTS
+from lsn_core.keeper import CHECKPOINTS, LAST
 from lsn_core.material import Material, gather
 from lsn_core.run import train_run
 
 PACKAGE = Path(__file__).parent
 PLANS = (PACKAGE / "ablation.yaml", PACKAGE.parent / "data" / "ablation.yaml")  # in a wheel, and in a checkout
-SECTIONS = {"seeds", "train", "parts", "variants"}
+SECTIONS = {"seeds", "train", "parts", "variants", "contrasts"}
+TRAINED, MEASURED = "metrics.json", "metrics_test.json"  # in a run's folder once it is
 ROLES = ("N_S", "N_D", "f_s", "T_1")  # the columns of the paper's Table 2
 
 Tell = Callable[[str], None]
@@ -35,11 +38,20 @@ class Variant:
 
 
 @dataclass(frozen=True)
+class Contrast:
+    """A question to an ablation: the mean of some variants less that of others."""
+
+    tells: str
+    weights: dict[str, float]  # of each variant; they sum to 0
+
+
+@dataclass(frozen=True)
 class Plan:
-    """The variants and the seeds that each is trained with."""
+    """The variants, the seeds that each is trained with, and what is asked of them."""
 
     variants: tuple[Variant, ...]
     seeds: tuple[int, ...]
+    contrasts: dict[str, Contrast]
 
     def part(self, names: Sequence[str], seeds: Sequence[int]) -> "Plan":
         """The named variants and seeds; all where none is named. Raises `InputError` for one that there is not."""
@@ -47,7 +59,7 @@ class Plan:
         for name in names:
             if name not in known:
                 raise InputError(f"--variant {name}: the plan has no such variant; choose from {', '.join(known)}")
-        return Plan(tuple(known[name] for name in names or known), tuple(seeds) or self.seeds)
+        return replace(self, variants=tuple(known[name] for name in names or known), seeds=tuple(seeds) or self.seeds)
 
 
 def read_plan(path: Path | None, *, settings: Mapping[str, Any] | None = None) -> Plan:
@@ -63,17 +75,39 @@ def read_plan(path: Path | None, *, settings: Mapping[str, Any] | None = None) -
     variants = [
         _variant(path, name, content["train"], given, settings or {}) for name, given in content["variants"].items()
     ]
-    return Plan(tuple(variants), tuple(content.get("seeds", (0,))))
+    contrasts = {name: _contrast(path, name, given, variants) for name, given in content.get("contrasts", {}).items()}
+    return Plan(tuple(variants), tuple(content.get("seeds", (0,))), contrasts)
+
+
+def _contrast(path: Path, name: str, given: Mapping[str, Any], variants: Sequence[Variant]) -> Contrast:
+    """One contrast of a plan. Raises `InputError` for a variant that there is not."""
+    unknown = {*given["plus"], *given["minus"]} - {variant.name for variant in variants}
+    if unknown:
+        raise InputError(f"{path}: contrast {name!r} names {sorted(unknown)[0]!r}, which is no variant; correct it")
+    plus, minus = ({v: sign / len(given[side]) for v in given[side]} for side, sign in (("plus", 1), ("minus", -1)))
+    return Contrast(given["tells"], plus | minus)
 
 
 def _variant(path: Path, name: str, shared: Mapping, given: Mapping, settings: Mapping[str, Any]) -> Variant:
-    """One variant of a plan: what all do, what it does, and what the caller changes."""
+    """One variant of a plan: what all do, what it does, and what the caller changes. Raises `InputError`."""
+    for key in ("tells", "train"):
+        if key not in given:
+            raise InputError(f"{path}: variant {name!r} lacks {key!r}; write it")
     sources = ((f"{path}, train", shared), (f"{path}, {name}", given["train"]))
     stages = {stage.name for stage in make_config(*sources).stages}
     fitting = {key: value for key, value in settings.items() if "." not in key or key.split(".")[0] in stages}
     config = make_config(*sources, ("--set", fitting))
     roles = given.get("table_2")
     return Variant(name, given["tells"], config, tuple(roles) if roles else None)
+
+
+def missing(runs: Path, plan: Plan, file: str) -> Iterator[tuple[Variant, int, Path]]:
+    """The runs that lack a file, seed by seed: variant, seed and folder."""
+    for seed in plan.seeds:
+        for variant in plan.variants:
+            folder = variant.folder(runs, seed)
+            if not (folder / file).exists():
+                yield variant, seed, folder
 
 
 def train_plan(runs: Path, data: str, plan: Plan, *, tell: Tell) -> bool:
@@ -83,10 +117,8 @@ def train_plan(runs: Path, data: str, plan: Plan, *, tell: Tell) -> bool:
     for all variants that widen outlines alike.
     """
     materials: dict[Any, Material] = {}
-    for seed, variant in ((seed, variant) for seed in plan.seeds for variant in plan.variants):
-        folder, config = variant.folder(runs, seed), replace(variant.config, seed=seed)
-        if (folder / "metrics.json").exists():
-            continue
+    for variant, seed, folder in missing(runs, plan, TRAINED):
+        config = replace(variant.config, seed=seed)
         kind = (config.size, config.dilate_px, config.phantoms, config.validation)
         if kind not in materials:
             materials[kind] = gather(data, config)
@@ -96,3 +128,22 @@ def train_plan(runs: Path, data: str, plan: Plan, *, tell: Tell) -> bool:
         if not train_run(folder, data, config, **known, tell=tell):
             return False
     return True
+
+
+def measure_plan(runs: Path, data: str, plan: Plan, *, held_out: int, tell: Tell) -> None:
+    """Measure what is trained and not measured yet, on the test split and on so many held-out phantoms.
+
+    It is the generator after the last step that is measured: which one is the best would be chosen by numbers of the
+    kind that is to be compared. Each run gets its `metrics_test.json`, and each image's numbers beside it.
+    """
+    tested = open_dataset(data, split="test")
+    known = {"data": tested.fingerprint(), "split": "test"}
+    benches: dict[Any, Bench] = {}
+    for _, seed, folder in missing(runs, plan, MEASURED):
+        model = load(str(folder / LAST))
+        kind = (model.recipe.size, model.recipe.dilate_px)
+        if kind not in benches:
+            benches[kind] = set_up(tested, held_out, size=kind[0], dilate_px=kind[1])
+        tell(f"{folder.name}: measuring")
+        results, rows = measure(bench_parts(model, benches[kind]))
+        write_evaluation(folder / MEASURED, model, benches[kind], results, rows, run=folder.name, seed=seed, **known)

@@ -212,19 +212,33 @@ def ablate(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of all; repeatable.")
     ] = None,
+    phantoms: Annotated[int, typer.Option(min=2, max=10_000, help="Held-out phantoms, whose layers are known.")] = 100,
 ) -> None:
-    """Train the variants of an ablation, each with each seed. Ctrl-C saves; the same line goes on."""
-    from lsn_core.ablation import read_plan, train_plan
+    """Train the variants of an ablation, measure them, and put them side by side. The same line goes on after Ctrl-C.
 
-    asked = read_plan(plan, settings=pairs(settings or [])).part(variant or [], seed or [])
-    done = train_plan(runs, data, asked, tell=_tell)
-    typer.echo(f"{runs}: all trained" if done else "stopped and saved; the same command goes on")
+    Several machines may share the work: give each other variants or seeds, and the last one all.
+    """
+    from lsn_core import ablation, ranking
+    from lsn_core.results import write_metrics
+
+    asked = ablation.read_plan(plan, settings=pairs(settings or [])).part(variant or [], seed or [])
+    if not ablation.train_plan(runs, data, asked, tell=_tell):
+        typer.echo("stopped and saved; the same command goes on")
+        raise typer.Exit
+    ablation.measure_plan(runs, data, asked, held_out=phantoms, tell=_tell)
+    results = ranking.gather_board(runs, asked)
+    typer.echo(ranking.report(results))
+    known = {"seeds": list(asked.seeds), "phantoms": phantoms} | ranking.origin(runs, asked)
+    typer.echo(f"written to {write_metrics(runs / 'ablation.json', results, kind='ablation', **known)}")
 
 
 @app.command()
 def evaluate(
     what: Annotated[
-        str, typer.Argument(help='A run\'s folder, a weights file, a shipped name, or "harmonic": a closed form.')
+        str,
+        typer.Argument(
+            help='A run\'s folder, a weights file, a shipped name, or a baseline: "harmonic", "cut", "deep-prior".'
+        ),
     ],
     data: Annotated[
         str | None, typer.Option(metavar="PATH", help="Folder or packed file to measure on; phantoms alone without it.")
@@ -237,6 +251,9 @@ def evaluate(
     probe: Annotated[
         bool, typer.Option("--probe", help="Train networks to find bones in the soft tissue: half a minute each.")
     ] = False,
+    inception: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Inception weights: FID and KID of the recomposed data, too.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="File to write; default metrics_SPLIT.json in the run, or here WHAT_SPLIT.json.")
     ] = None,
@@ -244,7 +261,7 @@ def evaluate(
     """Measure a generator: the paper's Table 1 on data, layer truth on phantoms, bone left in the soft tissue."""
     from lsn_core.evaluation import evaluate_run, report
 
-    asked = {"data": data, "split": split, "size": size, "held_out": phantoms, "probes": probe}
+    asked = {"data": data, "split": split, "size": size, "held_out": phantoms, "probes": probe, "weights": inception}
     results, path = evaluate_run(what, **asked, out=out)
     typer.echo(report(results))
     typer.echo(f"written to {path}")

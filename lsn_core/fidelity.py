@@ -1,5 +1,6 @@
 """Fidelity: whether layers give back the radiograph (the paper's Table 1), and what bone they leave in soft tissue."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -54,12 +55,12 @@ def score(layers: Layers, batch: Batch) -> dict[str, PerItem]:
     }
 
 
-def table_1(results: dict[str, Any]) -> str:
+def table_1(results: dict[str, Any], *, columns: Sequence[str] = tuple(COLUMNS)) -> str:
     """The paper's Table 1 form, mean and SD: one row a finger and one overall."""
     named = [*results["by_finger"].items(), ("overall", results["overall"])]
-    rows = [["", "n", *(heading for heading, _ in COLUMNS.values())]]
+    rows = [["", "n", *(COLUMNS[key][0] for key in columns)]]
     for name, summary in named:
-        cells = [_cell(summary[key], form) for key, (_, form) in COLUMNS.items()]
+        cells = [_cell(summary[key], COLUMNS[key][1]) for key in columns]
         rows.append([name, str(summary["mse"]["n"]), *cells])
     return table(rows)
 

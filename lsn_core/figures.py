@@ -28,7 +28,7 @@ def image_row(images: Mapping[str, Tensor], *, low: float = 0.0, high: float = 1
     """Grey images side by side, (h, w) or (1, h, w) each, titled by their keys, all in one grey scale."""
     figure = Figure(figsize=(width * len(images), width * 1.12), layout="constrained")
     for axis, (title, image) in zip(figure.subplots(1, len(images), squeeze=False)[0], images.items(), strict=True):
-        axis.imshow(_plane(image), cmap="gray", vmin=low, vmax=high)
+        axis.imshow(as_plane(image), cmap="gray", vmin=low, vmax=high)
         axis.set_title(title, fontsize=10)
         axis.set_axis_off()
     return figure
@@ -41,7 +41,7 @@ def layers_figure(images: Image, layers: Layers) -> Figure:
     for k, row in enumerate(figure.subplots(len(images), 5, squeeze=False)):
         recomposed = 1 - (1 - layers[k]).prod(dim=0)
         for axis, title, plane in zip(row, titles, (images[k, 0], *layers[k], recomposed), strict=True):
-            axis.imshow(_plane(plane), cmap="gray", vmin=0, vmax=1)
+            axis.imshow(as_plane(plane), cmap="gray", vmin=0, vmax=1)
             axis.set_axis_off()
             if k == 0:
                 axis.set_title(title, fontsize=10)
@@ -52,8 +52,8 @@ def number_grids(grids: Mapping[str, Tensor]) -> Figure:
     """Small grey images side by side, (h, w) or (1, h, w) each, with the value of each pixel written on it."""
     figure = Figure(figsize=(2.6 * len(grids), 2.9), layout="constrained")
     for axis, (title, grid) in zip(figure.subplots(1, len(grids), squeeze=False)[0], grids.items(), strict=True):
-        axis.imshow(_plane(grid), cmap="gray", vmin=0, vmax=1)
-        for (row, column), value in np.ndenumerate(_plane(grid)):
+        axis.imshow(as_plane(grid), cmap="gray", vmin=0, vmax=1)
+        for (row, column), value in np.ndenumerate(as_plane(grid)):
             colour = "black" if value > 0.5 else "white"
             axis.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
         axis.set_title(title, fontsize=10)
@@ -65,7 +65,7 @@ def difference_figure(images: Mapping[str, Tensor], *, span: float = 0.1) -> Fig
     """Two images side by side, and the first less the second in blue (below 0) and red, white at 0, to +-`span`."""
     figure = Figure(figsize=(9.4, 3.2), layout="constrained")
     first, second, third = figure.subplots(1, 3)
-    (name, image), (other, against) = ((title, _plane(tensor)) for title, tensor in images.items())
+    (name, image), (other, against) = ((title, as_plane(tensor)) for title, tensor in images.items())
     for axis, title, plane in ((first, name, image), (second, other, against)):
         axis.imshow(plane, cmap="gray", vmin=0, vmax=1)
         axis.set_title(title, fontsize=10)
@@ -91,7 +91,7 @@ def curves(
     for k, (name, y) in enumerate(series.items()):
         colour, style = COLOURS[k % 7], STYLES[(k + k // 7) % 7]  # no two alike among 49
         axis.plot(x, y, color=colour, linestyle=style, marker="o" if markers else None, markersize=3.5, label=name)
-    _finish(axis, x_label, y_label, legend=len(series) > 1)
+    finish(axis, x_label, y_label, legend=len(series) > 1)
     return figure
 
 
@@ -122,7 +122,7 @@ def training_curves(
         for step in marks:
             axis.axvline(step, color="grey", linestyle=":", linewidth=1)
         axis.set_title(term.replace("_", " "), fontsize=10)
-        _finish(axis, "step", "", legend=False)
+        finish(axis, "step", "", legend=False)
     return figure
 
 
@@ -138,7 +138,7 @@ def image_grid(images: Mapping[str, Sequence[Tensor]], *, titles: Sequence[str] 
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
         for axis, image in zip(row, some, strict=False):
-            axis.imshow(_plane(image), cmap="gray", vmin=0, vmax=1)
+            axis.imshow(as_plane(image), cmap="gray", vmin=0, vmax=1)
         row[0].set_ylabel(name, fontsize=10)
     for axis, title in zip(axes[0], titles, strict=False):
         axis.set_title(title, fontsize=10)
@@ -147,7 +147,7 @@ def image_grid(images: Mapping[str, Sequence[Tensor]], *, titles: Sequence[str] 
 
 def labelled(image: Tensor, places: Mapping[str, tuple[float, float]]) -> Figure:
     """A grey image (1, h, w) whose places, (x, y) in px, are named in its margins."""
-    plane, figure = _plane(image), Figure(figsize=(7.8, 4.2), layout="constrained")
+    plane, figure = as_plane(image), Figure(figsize=(7.8, 4.2), layout="constrained")
     axis = figure.subplots()
     axis.imshow(plane, cmap="gray", vmin=0, vmax=1)
     axis.set_axis_off()
@@ -171,7 +171,7 @@ def section_figure(
     for (name, outline), colour in zip(bones.items(), COLOURS, strict=False):
         cut.fill(*outline.T.numpy(), color=colour, alpha=0.35, linewidth=0, label=name)
     half = field_mm / 2
-    film.imshow(_plane(image), cmap="gray", vmin=0, vmax=1, extent=(-half, half, half, -half))
+    film.imshow(as_plane(image), cmap="gray", vmin=0, vmax=1, extent=(-half, half, half, -half))
     ordered = sorted(levels, key=lambda name: levels[name])
     for k, name in enumerate(ordered):
         for axis in (cut, film):
@@ -191,9 +191,9 @@ def outlined(image: Tensor, masks: Mapping[str, Tensor], *, lines: Mapping[str, 
     """A grey image (1, h, w) with the outlines of masks (h, w), and lines given as (n, 2) points x, y in px."""
     figure = Figure(figsize=(5.6, 3.8), layout="constrained")
     axis = figure.subplots()
-    axis.imshow(_plane(image), cmap="gray", vmin=0, vmax=1)
+    axis.imshow(as_plane(image), cmap="gray", vmin=0, vmax=1)
     for k, (name, mask) in enumerate(masks.items()):
-        axis.contour(_plane(mask), levels=[0.5], colors=COLOURS[k + 4], linewidths=1.4, linestyles=["--"])
+        axis.contour(as_plane(mask), levels=[0.5], colors=COLOURS[k + 4], linewidths=1.4, linestyles=["--"])
         axis.plot([], [], color=COLOURS[k + 4], linestyle="--", label=name)
     for k, (name, points) in enumerate((lines or {}).items()):
         axis.plot(*np.asarray(points).T, color=COLOURS[k + 1], linewidth=2.2, label=name)
@@ -209,7 +209,7 @@ def agreement(truth: Sequence[float], measured: Mapping[str, Sequence[float]], *
     axis.axline((0, 0), slope=1, color="grey", linewidth=1)
     for colour, marker, (name, values) in zip(COLOURS, "osD^v<>", measured.items(), strict=False):
         axis.plot(truth, values, marker, color=colour, markersize=4, alpha=0.6, label=name)
-    _finish(axis, x_label, y_label, legend=True)
+    finish(axis, x_label, y_label, legend=True)
     return figure
 
 
@@ -232,7 +232,7 @@ def bands(comparisons: Mapping[str, Mapping[str, Any]], *, a: str, b: str) -> Fi
             (one["b"]["mean"] - low) / (high - low), y, "|", color="black", label=f"{b}: mean" if y == 0 else None
         )
     axis.set(yticks=range(len(shown)), yticklabels=shown, xlim=(-1, 2), ylim=(len(shown) - 0.5, -0.5))
-    _finish(axis, f"place on the band of {b}", "", legend=False)
+    finish(axis, f"place on the band of {b}", "", legend=False)
     figure.legend(frameon=False, loc="outside right center", fontsize=9)
     return figure
 
@@ -281,7 +281,7 @@ def _frame(joints: np.ndarray, side: float) -> Polygon:
     return Polygon(corners, fill=False, edgecolor=COLOURS[1], linewidth=1.8, zorder=3)
 
 
-def _finish(axis: Axes, x_label: str, y_label: str, *, legend: bool) -> None:
+def finish(axis: Axes, x_label: str, y_label: str, *, legend: bool) -> None:
     """Labels, a light grid, no box."""
     axis.set_xlabel(x_label)
     axis.set_ylabel(y_label)
@@ -291,6 +291,6 @@ def _finish(axis: Axes, x_label: str, y_label: str, *, legend: bool) -> None:
         axis.legend(frameon=False)
 
 
-def _plane(image: Tensor) -> np.ndarray:
+def as_plane(image: Tensor) -> np.ndarray:
     """An image as a (h, w) array."""
     return image.detach().cpu().reshape(image.shape[-2:]).numpy()

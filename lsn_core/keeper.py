@@ -17,12 +17,12 @@ from lsn_core.config import Config
 from lsn_core.files import write_json
 from lsn_core.journal import Journal
 from lsn_core.material import FIRST_LEARNT, Material
-from lsn_core.networks import Recipe, save_generator
+from lsn_core.networks import GENERATOR, Recipe, save_generator
 from lsn_core.results import commit, write_metrics
 from lsn_core.training import Moment, Players, bare, locate, stage_steps
 from lsn_core.validation import validate
 
-CHECKPOINTS, BROKEN = "checkpoints", "broken.json"
+CHECKPOINTS, BROKEN, LAST = "checkpoints", "broken.json", "last.safetensors"
 EPOCH_PAUSE = 20  # s from the last checkpoint before which an epoch's end asks for none,
 EPOCH_COST = 0.02  # and the share of the time that checkpoints at epochs' ends may take
 WATCHED_TERMS = ("supervision", "softness", "anchor", "truth")  # beside the progress bar
@@ -136,11 +136,12 @@ class Keeper:
             self.journal.preview(name, generator, self.shown)
 
     def finish(self) -> None:
-        """Write the best generator, its layers, and the metrics of the training."""
+        """Write the best generator and the last one, the best one's layers, and the metrics of the training."""
         c = self.config
         known = {"commit": commit() or "unknown", **{k: json.dumps(v) for k, v in self.origin.items()}}
         recipe = Recipe(c.networks, c.head, c.size, c.dilate_px)
-        save_generator(self.folder / "generator.safetensors", self.selected, recipe, known)
+        for name, generator in ((GENERATOR, self.selected), (LAST, self.generator)):
+            save_generator(self.folder / name, generator, recipe, known)
         self.preview("selected", self.selected)
         metrics = {
             "steps": self.step,

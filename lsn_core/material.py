@@ -82,7 +82,7 @@ def decode(
     taken, left_out = [], []
 
     def usable() -> Iterator[Joint]:
-        for joint in tqdm(dataset, desc=title, unit="image", disable=quiet):
+        for joint in tqdm(dataset, desc=title, unit="image", **_silence(quiet)):
             _, lower, upper = joint.masks.bool().numpy()
             doubted = on_one_bone(lower, upper)
             (left_out if doubted else taken).append(joint.name)
@@ -94,8 +94,14 @@ def decode(
 
 def drawn_phantoms(config: Config, count: int, seed: int, *, quiet: bool = False) -> Batch:
     """Phantoms as a computed-radiography plate shows them, with their layers."""
-    made = tqdm(phantoms(count, seed=seed, size=config.size), desc="phantoms", unit="joint", total=count, disable=quiet)
+    made = phantoms(count, seed=seed, size=config.size)
+    made = tqdm(made, desc="phantoms", unit="joint", total=count, **_silence(quiet))
     return _stacked((COMPUTED_RADIOGRAPHY.expose(joint, seed=seed + i) for i, joint in enumerate(made)), config)
+
+
+def _silence(quiet: bool) -> dict[str, bool]:
+    """What tqdm is told; where progress may be shown, TQDM_DISABLE of the environment still forbids it."""
+    return {"disable": True} if quiet else {}
 
 
 def _stacked(joints: Iterator[Joint], config: Config) -> Batch | None:

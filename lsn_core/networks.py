@@ -25,6 +25,7 @@ from lsn_core.unet import UNet
 Head = Callable[[Logits, Image, Masks], Layers]
 PACKAGE = Path(__file__).parent
 WEIGHTS = (PACKAGE / "weights", PACKAGE.parent / "data" / "weights")  # in a wheel, and in a checkout
+GENERATOR = "generator.safetensors"  # in a run's folder: the best one
 HASHES = "SHA256SUMS"  # beside the shipped weights, as sha256sum writes it
 
 
@@ -201,7 +202,7 @@ def weights_path(weights: str | Path) -> Path:
     shipped = {path.stem: path for folder in WEIGHTS for path in folder.glob("*.safetensors")}
     if str(weights) in shipped:
         return _intact(shipped[str(weights)])
-    path = Path(weights) / "generator.safetensors" if Path(weights).is_dir() else Path(weights)
+    path = Path(weights) / GENERATOR if Path(weights).is_dir() else Path(weights)
     if not path.is_file():
         names = ", ".join(sorted(shipped)) or "none here"
         raise InputError(f"{path}: no such weights; give a trained run's folder, a file, or a shipped name ({names})")

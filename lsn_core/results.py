@@ -98,6 +98,40 @@ def interval(summary: Mapping[str, Any], form: str) -> str:
     return f"{mean} [{low}, {high}]"
 
 
+def listing(summaries: Mapping[str, Mapping[str, Any]], headings: Mapping[str, str]) -> str:
+    """One row for each number of `headings`, its name there, n, mean ± SD and the mean's interval."""
+    rows = [["", "n", "mean ± SD", "95 % interval"]]
+    for name, heading in headings.items():
+        found = summaries[name]
+        spread = "-" if found["mean"] is None else f"{found['mean']:.3g} ± {found['sd']:.2g}"
+        ends = "-" if found["mean"] is None else f"[{found['low']:.3g}, {found['high']:.3g}]"
+        rows.append([heading, str(found["n"]), spread, ends])
+    return table(rows)
+
+
+def limits_of_agreement(
+    differences: Sequence[float], groups: Sequence[str], *, seed: int = 0
+) -> dict[str, dict[str, float]]:
+    """Bland and Altman's bias and 95 % limits, mean ± 1.96 SD of the differences; each "value", "low" and "high".
+
+    The intervals are 95 %, resampling whole groups (joints). NaN differences are left out.
+    """
+    kept = [(float(d), g) for d, g in zip(differences, groups, strict=True) if math.isfinite(d)]
+    x, index = np.array([d for d, _ in kept]), np.unique([g for _, g in kept], return_inverse=True)[1]
+    counts, sums, squares = (np.bincount(index, weights=part) for part in (np.ones_like(x), x, x**2))
+    picks = np.random.default_rng(seed).integers(len(counts), size=(RESAMPLES, len(counts)))
+    picks = np.concatenate((np.arange(len(counts))[None], picks))  # the sample itself comes first
+    n, total, square = (part[picks].sum(axis=1) for part in (counts, sums, squares))
+    mean = total / n
+    spread = 1.96 * np.sqrt(np.maximum(square / n - mean**2, 0) * n / np.maximum(n - 1, 1))
+    found = {"bias": mean, "lower_limit": mean - spread, "upper_limit": mean + spread}
+    ends = {name: np.percentile(values[1:], [2.5, 97.5]) for name, values in found.items()}
+    return {
+        name: {"value": float(values[0]), "low": float(ends[name][0]), "high": float(ends[name][1])}
+        for name, values in found.items()
+    }
+
+
 def side_by_side(runs: Mapping[str, Mapping[str, Any]], metrics: Sequence[str]) -> str:
     """A table of summaries, one row a metric and one column a run: mean ± SD, or "-" where there was nothing to sum."""
     rows = [["mean ± SD", *runs]]
@@ -105,6 +139,21 @@ def side_by_side(runs: Mapping[str, Mapping[str, Any]], metrics: Sequence[str]) 
         summaries = [run[metric] for run in runs.values()]
         cells = ["-" if s["mean"] is None else f"{s['mean']:.4g} ± {s['sd']:.2g}" for s in summaries]
         rows.append([metric, *cells])
+    return table(rows)
+
+
+def means(runs: Mapping[str, Mapping[str, Any]], metrics: Sequence[str]) -> dict[str, dict[str, float | None]]:
+    """The means alone, of each run and metric."""
+    return {name: {metric: run[metric]["mean"] for metric in metrics} for name, run in runs.items()}
+
+
+def beside(paper: Mapping[str, float | None], ours: Mapping[str, Mapping[str, Any]], *, names: Sequence[str]) -> str:
+    """A table of the paper's values, ours with its SD, and their ratio; "-" where the paper's is not known."""
+    rows = [["", "paper", "ours ± SD", "ours / paper"]]
+    for name in names:
+        known, found = paper.get(name), ours[name]
+        cells = ["-" if known is None else f"{known:.3g}", f"{found['mean']:.3g} ± {found['sd']:.2g}"]
+        rows.append([name, *cells, "-" if known is None else f"{found['mean'] / known:.2f}"])
     return table(rows)
 
 

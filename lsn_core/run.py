@@ -39,10 +39,10 @@ def train_run(
     """Train into `folder` from the "train" split of `data`; return whether the training is complete.
 
     Ctrl-C or SIGTERM finishes the step, saves and returns False; `resume` goes on from there with the run's own
-    config and profile. `material` is what `gather` gave for this data and config, where the caller has it already. `tell`
-    hears what a user should know meanwhile. Each of `devices` on each of `nodes` shows its
-    own batch in every step; all of their processes call this, and the first one writes. Raises `InputError` where the
-    folder already holds a run, or none to resume, and where the training breaks down.
+    config and profile. `material` is what `gather` gave for this data and config, where the caller has it already.
+    `tell` hears what a user should know meanwhile. Each of `devices` on each of `nodes` shows its own batch in every
+    step; all of their processes call this, and the first one writes. Raises `InputError` where the folder already holds
+    a run, or none to resume, and where the training breaks down.
     """
     folder = Path(folder)
     checkpoint = _checkpoint(folder, resume)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lsn_core.masks import at_256, bones, grow, overlap
 from lsn_core.metrics import SSIM_REACH, masked_mean, psnr, ssim_map
-from lsn_core.radiograph import LAYERS
+from lsn_core.radiograph import LAYERS, absorbance
 from lsn_core.results import interval, table
 from lsn_core.shapes import Image, Layers, Masks, PerItem
 
@@ -31,10 +31,25 @@ def regions(masks: Masks) -> dict[str, Masks]:
     hand within 10 px (at 256) of both bones, empty where it holds nothing of the "mask".
     """
     own = torch.cat((bones(masks), masks[:, 1:]), dim=1)
-    width = at_256(JOINT_PX, masks.shape[-1])
-    band = masks[:, :1] * grow(masks[:, 1:2], width) * grow(masks[:, 2:3], width)
+    band = joint_band(masks)
     some = (band * own).amax(dim=(2, 3), keepdim=True)  # a wide gap's middle holds no bone, and nothing to compare
     return {"mask": own, "overlap": overlap(masks).expand_as(own), "band": band * some}
+
+
+def joint_band(masks: Masks, *, px: float = JOINT_PX) -> Image:
+    """The hand within `px` (at 256) of both bones."""
+    width = at_256(px, masks.shape[-1])
+    return masks[:, :1] * grow(masks[:, 1:2], width) * grow(masks[:, 2:3], width)
+
+
+def mass_errors(layers: Layers, truth: Layers) -> dict[str, PerItem]:
+    """What the layer of each bone absorbs in all, relative to what the true one does: 0.1 is a tenth too much.
+
+    Absorbance summed over the frame is proportional to the mineral's mass, wherever in the bone it was put.
+    """
+    mass, true = (absorbance(some[:, 1:]).sum(dim=(2, 3)) for some in (layers, truth))
+    error = mass / true - 1
+    return {f"{name}_mass": error[:, i] for i, name in enumerate(LAYERS[1:])}
 
 
 def layer_scores(layers: Layers, truth: Layers, masks: Masks) -> dict[str, PerItem]:

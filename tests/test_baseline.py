@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lsn_core.baseline import Harmonic
+from lsn_core.baseline import harmonic
 from lsn_core.masks import bones, dilate
 from lsn_core.phantom import phantoms
 from lsn_core.pseudo import harmonic_fill
@@ -34,7 +34,7 @@ def flat(size: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
 def test_by_hand_even_bones_in_even_tissue():
     """Bones pass 1/2 and 5/8 of what the tissue passes; in the overlap, 5/16: its root each."""
     image, masks = flat()
-    soft, lower, upper = Harmonic(size=32, dilate_px=0.0)(image, masks)[0]
+    soft, lower, upper = harmonic(size=32, dilate_px=0.0)(image, masks)[0]
     torch.testing.assert_close(soft, torch.full((32, 32), 0.2), atol=1e-4, rtol=0)
     column = slice(12, 20)
     torch.testing.assert_close(upper[:14, column], torch.full((14, 8), 1 - 5 / 8), atol=1e-3, rtol=0)
@@ -46,7 +46,7 @@ def test_by_hand_even_bones_in_even_tissue():
 @pytest.mark.parametrize("dilate_px", [0.0, 4.0])
 def test_layers_compose_to_the_image_in_the_hand_and_stay_in_range(joints, dilate_px):
     image, masks = joints
-    layers = Harmonic(dilate_px=dilate_px)(image, masks)
+    layers = harmonic(dilate_px=dilate_px)(image, masks)
     wide = dilate(masks, dilate_px / 4)
     torch.testing.assert_close(compose(layers), image * wide[:, :1], atol=2e-6, rtol=0)
     assert layers.min() >= 0 and layers.max() <= 1
@@ -55,7 +55,7 @@ def test_layers_compose_to_the_image_in_the_hand_and_stay_in_range(joints, dilat
 
 def test_soft_tissue_is_the_image_beside_the_bones_and_never_above_it_or_its_fill(joints):
     image, masks = joints
-    soft, wide = Harmonic()(image, masks)[:, :1], dilate(masks, 1.0)
+    soft, wide = harmonic()(image, masks)[:, :1], dilate(masks, 1.0)
     beside = (bones(wide) == 0) & (wide[:, :1] > 0)
     assert torch.equal(soft[beside], image[beside])
     fill = harmonic_fill(image, bones(wide) > 0)
@@ -66,7 +66,7 @@ def test_soft_tissue_is_the_image_beside_the_bones_and_never_above_it_or_its_fil
 
 def test_both_bones_take_half_of_what_absorbs_in_the_overlap(joints):
     image, masks = joints
-    layers, both = Harmonic(dilate_px=0.0)(image, masks), (masks[:, 1:2] * masks[:, 2:3]) > 0
+    layers, both = harmonic(dilate_px=0.0)(image, masks), (masks[:, 1:2] * masks[:, 2:3]) > 0
     assert both.any()
     soft, lower, upper = (absorbance(layers[:, i : i + 1])[both] for i in range(3))
     torch.testing.assert_close(lower, upper)
@@ -76,7 +76,7 @@ def test_both_bones_take_half_of_what_absorbs_in_the_overlap(joints):
 
 
 def test_it_is_used_as_a_generator_and_learns_nothing():
-    closed = Harmonic(size=48, dilate_px=2.0)
+    closed = harmonic(size=48, dilate_px=2.0)
     assert (closed.recipe.size, closed.recipe.dilate_px) == (48, 2.0) and not list(closed.parameters())
     image, masks = flat(48)
     assert closed(image, masks).shape == (1, 3, 48, 48)

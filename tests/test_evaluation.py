@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lsn_core import evaluation, metrics, probe
-from lsn_core.baseline import Harmonic
+import lsn_core.cases
+from lsn_core import evaluation, metrics, motion, probe, traces
+from lsn_core.baseline import harmonic
 from lsn_core.batch import stack
+from lsn_core.cases import Cases, prepare, prepare_phantoms
 from lsn_core.data import open_dataset
-from lsn_core.detector import COMPUTED_RADIOGRAPHY
 from lsn_core.evaluation import (
     HELD_OUT,
     candidates,
@@ -23,6 +24,7 @@ from lsn_core.evaluation import (
     evaluate_run,
     evaluate_truth,
     report,
+    trace_scores,
 )
 from lsn_core.fidelity import COLUMNS, table_1
 from lsn_core.files import InputError
@@ -38,7 +40,7 @@ from lsn_core.networks import (
 )
 from lsn_core.phantom import phantoms
 from lsn_core.radiograph import compose
-from lsn_core.truth import layer_scores
+from lsn_core.truth import layer_scores, mass_errors
 
 
 class Even(nn.Module):
@@ -57,6 +59,16 @@ def separator(head, size: int = 64, dilate_px: float = 8.0) -> Separator:
     return Separator(Generator(Even(), head), Recipe("compact", head.__name__, size, dilate_px)).eval()
 
 
+def cases(model, joints, size: int | None = None) -> Cases:
+    """Joints as a model is measured on them."""
+    return prepare(joints, size=size or model.recipe.size, dilate_px=model.recipe.dilate_px)
+
+
+def evaluated(model, joints, size: int | None = None) -> dict:
+    """What is measured of a model on some joints."""
+    return evaluate(model, cases(model, joints, size))
+
+
 @pytest.fixture(scope="module", name="joints")
 def _joints():
     joints = list(phantoms(7, seed=0, size=64))
@@ -66,7 +78,7 @@ def _joints():
 
 @pytest.mark.parametrize("head", [sigmoid_head, partition_head])
 def test_each_number_is_the_metric_of_its_image(joints, head):
-    rows = evaluate(separator(head), joints)["images"]
+    rows = evaluated(separator(head), joints)["images"]
     assert [row["name"] for row in rows] == [joint.name for joint in joints]
     for row, joint in zip(rows, joints, strict=True):
         batch = stack([joint], size=64, dilate_px=8.0)
@@ -93,13 +105,13 @@ def test_each_number_is_the_metric_of_its_image(joints, head):
 
 def test_the_partition_head_is_exact_and_the_sigmoid_head_is_not(joints):
     exact, free = (
-        evaluate(separator(head), joints)["overall"]["psnr_hand_db"] for head in (partition_head, sigmoid_head)
+        evaluated(separator(head), joints)["overall"]["psnr_hand_db"] for head in (partition_head, sigmoid_head)
     )
     assert exact["mean"] > 120 > 20 > free["mean"]
 
 
 def test_summaries_are_over_images_by_finger_and_count_joints(joints):
-    results = evaluate(separator(sigmoid_head), joints)
+    results = evaluated(separator(sigmoid_head), joints)
     rows = results["images"]
     assert list(results["by_finger"]) == ["thumb", "index", "middle", "ring", "small"]
     for name in COLUMNS:
@@ -112,9 +124,9 @@ def test_summaries_are_over_images_by_finger_and_count_joints(joints):
 
 
 def test_parts_of_a_data_set_change_nothing(joints, monkeypatch):
-    whole = evaluate(separator(sigmoid_head), joints)
-    monkeypatch.setattr(evaluation, "CHUNK", 3)
-    parts = evaluate(separator(sigmoid_head), iter(joints))
+    whole = evaluated(separator(sigmoid_head), joints)
+    monkeypatch.setattr(lsn_core.cases, "CHUNK", 3)
+    parts = evaluated(separator(sigmoid_head), iter(joints))
     for one, other in zip(whole["images"], parts["images"], strict=True):
         assert one["name"] == other["name"]
         assert [one[name] for name in COLUMNS] == pytest.approx([other[name] for name in COLUMNS], rel=1e-4, abs=1e-6)
@@ -122,14 +134,14 @@ def test_parts_of_a_data_set_change_nothing(joints, monkeypatch):
 
 def test_what_cannot_be_measured_is_left_out(joints):
     """At 32 px a band of 6 px at 256 is narrower than a pixel."""
-    results = evaluate(separator(sigmoid_head, size=32), joints[:2])
+    results = evaluated(separator(sigmoid_head, size=32), joints[:2])
     nothing = {"mean": None, "sd": None, "n": 0, "groups": 0, "low": None, "high": None}
     assert results["overall"]["shadow"] == nothing and results["overall"]["mse"]["n"] == 2
     assert " - " in table_1(results).splitlines()[-1]
 
 
 def test_the_table_has_a_row_for_each_finger_and_one_overall(joints):
-    results = evaluate(separator(sigmoid_head), joints[1:4])
+    results = evaluated(separator(sigmoid_head), joints[1:4])
     head, rule, *rows = table_1(results).splitlines()
     assert [row.split()[:2] for row in rows] == [["index", "1"], ["middle", "1"], ["ring", "1"], ["overall", "3"]]
     assert all(heading in head for heading, _ in COLUMNS.values()) and set(rule) == {"-", " "}
@@ -145,8 +157,8 @@ def test_another_size_is_judged_by_what_the_generator_gives_there(joints):
     assert given.shape[-1] == 128 and compose(given).allclose(batch.image * batch.masks[:, :1], atol=1e-5)
     enlarged = enlarge(partition_head(torch.zeros(2, 3, 64, 64), small.image, small.masks), batch.image, batch.masks)
     assert (given - enlarged).abs().mean() < 0.02
-    for model in (separator(partition_head), Harmonic()):
-        rows = evaluate(model, joints[:2], size=128)["images"]
+    for model in (separator(partition_head), harmonic()):
+        rows = evaluated(model, joints[:2], size=128)["images"]
         layers = model(batch.image, batch.drawn.float())
         expected = metrics.shadow_contrast(layers[:, :1], batch.drawn.float()).abs()
         wide = stack(joints[:2], size=128, dilate_px=model.recipe.dilate_px).masks
@@ -156,30 +168,59 @@ def test_another_size_is_judged_by_what_the_generator_gives_there(joints):
 
 
 def test_layer_truth_is_of_the_clean_layers_for_clean_images_and_film():
-    drawn = list(phantoms(3, seed=5, size=64))
-    found = evaluate_truth(Harmonic(size=64), drawn)
-    films = [COMPUTED_RADIOGRAPHY.expose(joint, seed=k) for k, joint in enumerate(drawn)]
-    truth, masks = (torch.stack([getattr(joint, name) for joint in drawn]) for name in ("layers", "masks"))
-    for title, shown in (("clean", drawn), ("film", films)):
-        layers = Harmonic()(torch.stack([joint.image for joint in shown]), masks)
-        expected = layer_scores(layers, truth, masks)
+    shown = prepare_phantoms(3, seed=5, size=64, dilate_px=4.0)
+    found = evaluate_truth(harmonic(size=64), shown)
+    assert set(found) == {"clean", "film", "images"} == {*shown, "images"}
+    for title, some in shown.items():
+        layers = harmonic()(some.batch.image, some.drawn)
+        expected = layer_scores(layers, some.batch.layers, some.drawn)
+        expected |= mass_errors(layers, some.batch.layers)
         rows = [row for row in found["images"] if row["image"] == title]
-        assert [row["name"] for row in rows] == [joint.name for joint in drawn]
+        assert [row["name"] for row in rows] == [row["name"] for row in some.known]
         for name, values in expected.items():
-            assert [row[name] for row in rows] == pytest.approx(values.tolist(), rel=1e-4, nan_ok=True)
+            assert [row[name] for row in rows] == pytest.approx(values.tolist(), rel=1e-4, abs=1e-6, nan_ok=True)
             finite = values[~values.isnan()]
             assert found[title][name]["n"] == len(finite)
             if len(finite):
-                assert found[title][name]["mean"] == pytest.approx(float(finite.mean()), rel=1e-4)
+                assert found[title][name]["mean"] == pytest.approx(float(finite.mean()), rel=1e-4, abs=1e-6)
     assert found["clean"]["soft_mask_mae"] != found["film"]["soft_mask_mae"]
-    assert set(found) == {"clean", "film", "images"}
+
+
+def test_true_layers_are_measured_beside_and_only_clean_phantoms_are_drawn_again():
+    shown = prepare_phantoms(3, seed=5, size=64, dilate_px=4.0)
+    found = evaluate_truth(harmonic(size=64), shown)
+    clean, film = found["clean"], found["film"]
+    again = {f"rendered_{way}_{part}_db" for way in ("wider", "narrower") for part in ("frame", "band")}
+    assert {name for name in clean if name.startswith("rendered")} == again and not again & film.keys()
+    true = shown["clean"].batch.layers
+    for name, values in trace_scores(true[:, :1], shown["clean"]).items():
+        assert clean[f"true_{name}"] == film[f"true_{name}"]
+        assert clean[f"true_{name}"]["n"] == int(values.isfinite().sum())
+    assert all(clean[f"true_{name}"]["mean"] > clean[name]["mean"] for name in again)
+
+
+def test_what_is_left_in_soft_tissue_and_the_cycle_are_those_of_its_layers(joints):
+    model = separator(partition_head)
+    some = cases(model, joints)
+    layers = model(some.batch.image, some.drawn)
+    rows = evaluate(model, some)["images"]
+    hand = some.drawn[:, :1]
+    expected = {
+        "grain_db": traces.grain_db(layers[:, :1] * hand, some.drawn),
+        "cross_talk": traces.cross_talk(layers[:, :1] * hand, some.drawn),
+        "shade_auc": traces.shade_auc(layers[:, :1] * hand, some.drawn, some.joints),
+    }
+    cycle = motion.cycle_scores(model, layers, some.drawn, dilate_px=model.recipe.dilate_px)
+    expected |= {f"cycle_{name}_db": values for name, values in cycle.items()}
+    assert {*expected} == {*evaluation.TRACES, *evaluation.MOTION}
+    for name, values in expected.items():
+        assert [row[name] for row in rows] == pytest.approx(values.tolist(), rel=1e-3, nan_ok=True), name
 
 
 def test_what_probes_are_shown_is_black_in_the_air_and_the_truth_only_where_it_is_known(joints, monkeypatch):
     monkeypatch.setattr(probe, "SIZE", 32)
-    shown, known = candidates(Harmonic(), joints, 64)
+    shown = candidates(harmonic(), cases(harmonic(), joints, 64))
     assert set(shown) == {"layer", "image", "fill", "truth", "outline", "masks"} == {*probe.CANDIDATES, "masks"}
-    assert [one["name"] for one in known] == [joint.name for joint in joints]
     air = shown["masks"][:, :1] == 0
     for name, planes in shown.items():
         assert planes.shape[-2:] == (32, 32) and len(planes) == len(joints)
@@ -187,7 +228,13 @@ def test_what_probes_are_shown_is_black_in_the_air_and_the_truth_only_where_it_i
     hand = shown["masks"][:, :1] == 1
     assert (shown["outline"][hand] == 1).all() and (shown["image"] >= shown["layer"] - 1e-5).all()
     radiographs = [replace(joint, layers=None) for joint in joints]
-    assert set(candidates(Harmonic(), radiographs, 64)[0]) == {"layer", "image", "fill", "outline", "masks"}
+    assert set(candidates(harmonic(), cases(harmonic(), radiographs, 64))) == {
+        "layer",
+        "image",
+        "fill",
+        "outline",
+        "masks",
+    }
 
 
 @pytest.fixture(name="quick")
@@ -200,7 +247,7 @@ def _quick(monkeypatch):
 
 def test_every_candidate_is_probed_alike(quick):
     learnt, tested = list(phantoms(4, seed=0, size=64)), list(phantoms(3, seed=50, size=64))
-    found = evaluate_probe(Harmonic(), learnt, tested)
+    found = evaluate_probe(harmonic(), *(cases(harmonic(), some, 64) for some in (learnt, tested)))
     rows = found.pop("images")
     assert set(found) == set(probe.CANDIDATES)
     for name, summary in found.items():
@@ -232,7 +279,11 @@ def test_an_evaluated_run(run, phantom_folder, tmp_path):
     path = tmp_path / "m.json"
     results, written = evaluate_run(str(run), data=str(phantom_folder), split="all", held_out=0, out=path)
     record = json.loads(written.read_text())
-    assert written == path and record["metrics"] == results and {"overall", "by_finger", "seconds"} == set(results)
+    assert (
+        written == path
+        and record["metrics"] == results
+        and {"overall", "by_finger", "visits", "seconds"} == set(results)
+    )
     known, dataset = record["provenance"], open_dataset(phantom_folder, split="all")
     wanted = {"kind", "data", "split", "run", "recipe", "size", "commit", "machine", "device", "versions", "date"}
     assert wanted <= set(known) and (known["kind"], known["run"]) == ("evaluation", "run")
@@ -253,7 +304,7 @@ def test_everything_at_once(phantom_folder, tmp_path, quick):
     record = json.loads(path.read_text())
     assert record["metrics"] == results and record["provenance"]["phantoms"] == {"seed": HELD_OUT, "count": 3}
     parts = {"data": "", "phantoms": "_phantoms", "probe": "_probe", "probe_phantoms": "_probe_phantoms"}
-    assert list(results["seconds"]) == ["data", "probe", "phantoms", "probe_phantoms"]
+    assert list(results["seconds"]) == ["preparing", "data", "visits", "phantoms", "probe", "probe_phantoms"]
     rows = {part: read_csv(tmp_path / f"all{ending}.csv") for part, ending in parts.items()}
     assert {part: len(some) for part, some in rows.items()} == {
         "data": 2,
@@ -272,8 +323,8 @@ def test_everything_at_once(phantom_folder, tmp_path, quick):
 def test_probes_learn_on_other_joints_than_they_are_tested_on(phantom_folder, tmp_path, quick, monkeypatch):
     seen = {}
 
-    def spy(model, learnt, tested, *, size):
-        seen.update(learnt={j.joint for j in learnt}, tested={j.joint for j in tested})
+    def spy(model, learnt, tested):
+        seen.update(learnt=set(learnt.joints), tested=set(tested.joints))
         return {"images": [{}]}
 
     monkeypatch.setattr(evaluation, "evaluate_probe", spy)

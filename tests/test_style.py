@@ -18,16 +18,17 @@ ORDER = re.findall(
     r"\w+",
     """files shapes radiograph joint masks dicom images metadata rows grain bone anatomy phantom dissection detector jsw
     harmonic pseudo dataset pack manifest inventory crop ram layouts check data fetch batch parameters profile transunet
-    unet critic networks baseline stage losses config metrics results truth probe texture outline appearance compare
-    two_sample checkpoint scene training validation fidelity evaluation figures training_figures material journal keeper
-    run ablation export explorer notebook book cli""",
+    unet critic networks stage losses dip baseline config metrics results truth probe traces motion inception
+    texture outline appearance compare two_sample checkpoint scene training validation fidelity cases
+    evaluation figures training_figures measure_figures material journal keeper
+    run ablation ranking export explorer notebook book cli""",
 )
 POSITIONAL_DEFAULTS = {"phantom.Phantom.render"}  # design.md, section 8
 EQUATIONS = {  # of the paper: the functions, classes and settings whose docstring or comment names each
     1: {"networks.Generator", "networks.sigmoid_head"},
     2: {"networks.Networks"},
     3: {"networks.Networks"},
-    4: {"radiograph.compose", "networks.partition_head"},
+    4: {"radiograph.compose", "networks.partition_head", "dip.fit"},
     5: {"radiograph.shift", "radiograph.move_bones", "scene.draw_shift"},
     6: {"radiograph.shift", "radiograph.move_bones", "scene.draw_shift"},
     7: {"losses.reconstruction", "stage.Weights"},
@@ -42,7 +43,7 @@ EQUATIONS = {  # of the paper: the functions, classes and settings whose docstri
         "training.generator_step",
     },
     12: {"losses.supervision", "losses.discrimination", "training.segmenter_step", "training.discriminator_step"},
-    13: {"radiograph.adjust_jsw"},
+    13: {"radiograph.adjust_jsw", "motion.rendered_scores"},
 }
 Definition = ast.FunctionDef | ast.ClassDef
 
