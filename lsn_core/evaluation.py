@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lsn_core import fidelity, inception, motion, probe, traces, truth
+from lsn_core import consistency, fidelity, inception, motion, probe, traces, truth
 from lsn_core.baseline import BASELINES
 from lsn_core.cases import KNOWN, Cases, Rows, in_chunks, prepare, prepare_phantoms, rows_of, separate
 from lsn_core.data import JointDataset, open_dataset
@@ -36,6 +36,12 @@ MOTION = {
     "cycle_soft_db": "soft tissue after a cycle, dB",
     "cycle_lower_db": "lower bone after a cycle, dB",
     "cycle_upper_db": "upper bone after a cycle, dB",
+}
+VISITS = {
+    "lower_image": "lower bone at two visits: radiographs' correlation",
+    "lower_gain": "... and by how much its layers agree better",
+    "upper_image": "upper bone at two visits: radiographs' correlation",
+    "upper_gain": "... and by how much its layers agree better",
 }
 LEGEND = """traces and cycle: mean ± SD over images [95 % interval of the mean, over joints]. grain: 0 dB for flesh that
 is alike everywhere, above where trabeculae were left in it, below where it was smoothed. shade: 0.5 is chance, and true
@@ -115,6 +121,8 @@ def bench_parts(model: Measured, bench: Bench) -> Parts:
     parts: Parts = {}
     if bench.data:
         parts["data"] = lambda: evaluate(model, bench.data)
+        if consistency.visit_pairs(bench.data.joints):
+            parts["visits"] = lambda: evaluate_visits(model, bench.data)
     return parts | ({"phantoms": lambda: evaluate_truth(model, bench.phantoms)} if bench.phantoms else {})
 
 
@@ -217,6 +225,18 @@ def cycled(model: Measured, layers: Layers, cases: Cases) -> dict[str, PerItem]:
     return {f"cycle_{name}_db": values for name, values in in_chunks(cycle, layers, cases.drawn).items()}
 
 
+def evaluate_visits(model: Measured, cases: Cases) -> dict[str, Any]:
+    """Whether the bone layers of two visits of a joint agree, and better than the radiographs do.
+
+    Returns summaries over pairs of visits, and each pair's row.
+    """
+    pairs = consistency.visit_pairs(cases.joints)
+    found = consistency.agreements(cases.batch.image, cases.drawn, separate(model, cases), pairs)
+    known = [{**cases.known[a], "name": f"{cases.known[a]['name']}, {cases.known[b]['name']}"} for a, b in pairs]
+    rows = rows_of(known, found)
+    return summaries(rows) | {"images": rows}
+
+
 def evaluate_truth(model: Measured, shown: dict[str, Cases]) -> dict[str, Any]:
     """How near the layers of phantoms are to the truth, for the "clean" image and for that of a real "film".
 
@@ -298,6 +318,7 @@ def report(results: dict[str, Any]) -> str:
     told = []
     if "overall" in results:
         told = [fidelity.report(results), f"{listing(results['overall'], TRACES | MOTION)}\n{LEGEND}"]
+    told += [listing(results["visits"], VISITS)] if "visits" in results else []
     told += [truth.report(results["phantoms"])] if "phantoms" in results else []
     told += [inception.report(results["inception"])] if "inception" in results else []
     told += [probe.report(results[part], title) for part, title in PROBED.items() if part in results]

@@ -279,11 +279,7 @@ def test_an_evaluated_run(run, phantom_folder, tmp_path):
     path = tmp_path / "m.json"
     results, written = evaluate_run(str(run), data=str(phantom_folder), split="all", held_out=0, out=path)
     record = json.loads(written.read_text())
-    assert (
-        written == path
-        and record["metrics"] == results
-        and {"overall", "by_finger", "visits", "seconds"} == set(results)
-    )
+    assert written == path and record["metrics"] == results and {"overall", "by_finger", "seconds"} == set(results)
     known, dataset = record["provenance"], open_dataset(phantom_folder, split="all")
     wanted = {"kind", "data", "split", "run", "recipe", "size", "commit", "machine", "device", "versions", "date"}
     assert wanted <= set(known) and (known["kind"], known["run"]) == ("evaluation", "run")
@@ -304,7 +300,7 @@ def test_everything_at_once(phantom_folder, tmp_path, quick):
     record = json.loads(path.read_text())
     assert record["metrics"] == results and record["provenance"]["phantoms"] == {"seed": HELD_OUT, "count": 3}
     parts = {"data": "", "phantoms": "_phantoms", "probe": "_probe", "probe_phantoms": "_probe_phantoms"}
-    assert list(results["seconds"]) == ["preparing", "data", "visits", "phantoms", "probe", "probe_phantoms"]
+    assert list(results["seconds"]) == ["preparing", "data", "phantoms", "probe", "probe_phantoms"]
     rows = {part: read_csv(tmp_path / f"all{ending}.csv") for part, ending in parts.items()}
     assert {part: len(some) for part, some in rows.items()} == {
         "data": 2,

@@ -11,7 +11,20 @@ from scipy import stats
 from lsn_core import results
 from lsn_core.data import Row
 from lsn_core.files import InputError
-from lsn_core.results import commit, counts, provenance, recorded, recorded_log, summarise, table, write_metrics
+from lsn_core.results import (
+    beside,
+    commit,
+    counts,
+    limits_of_agreement,
+    listing,
+    means,
+    provenance,
+    recorded,
+    recorded_log,
+    summarise,
+    table,
+    write_metrics,
+)
 
 VALUES = np.random.default_rng(5).gamma(2.0, size=60)
 ALONE = [f"j{k}" for k in range(60)]
@@ -149,3 +162,32 @@ def test_runs_stand_side_by_side():
         ["shadow", "-", "0.031", "±", "0.002"],
         ["psnr", "30.25", "±", "1", "150", "±", "0.25"],
     ]
+
+
+def test_limits_of_agreement_by_hand_and_numpys_spread():
+    differences, groups = [0.1, -0.2, 0.4, float("nan"), 0.3], ["a", "a", "b", "b", "c"]
+    found = limits_of_agreement(differences, groups)
+    kept = np.array([0.1, -0.2, 0.4, 0.3])
+    spread = 1.96 * kept.std(ddof=1)
+    values = {name: one["value"] for name, one in found.items()}
+    assert values == pytest.approx({"bias": 0.15, "lower_limit": 0.15 - spread, "upper_limit": 0.15 + spread})
+    assert all(one["low"] <= one["high"] for one in found.values())
+    moved = limits_of_agreement([d + 1 for d in differences], groups)
+    for name, one in found.items():
+        assert moved[name] == pytest.approx({key: value + 1 for key, value in one.items()})
+
+
+def test_a_listing_has_a_row_for_each_number_and_dashes_where_there_is_none():
+    some = summarise([1.0, 2.0, 3.0], ["a", "b", "c"])
+    rows = listing({"x": some, "y": summarise([float("nan")], ["a"])}, {"x": "width", "y": "length"}).splitlines()
+    assert rows[2].startswith("width ") and "2 ± 1" in rows[2] and f"[{some['low']:.3g}, {some['high']:.3g}]" in rows[2]
+    assert rows[3].split() == ["length", "0", "-", "-"]
+
+
+def test_ours_beside_the_papers():
+    ours = {"mse": summarise([2.0, 4.0], ["a", "b"]), "ssim": summarise([0.5], ["a"])}
+    rows = beside({"mse": 1.5, "ssim": None}, ours, names=["mse", "ssim"]).splitlines()
+    assert (
+        rows[2].split() == ["mse", "1.5", "3", "±", "1.4", "2.00"] and rows[3].split()[1] == "-" == rows[3].split()[-1]
+    )
+    assert means({"run": ours}, ["mse"]) == {"run": {"mse": 3.0}}

@@ -18,8 +18,8 @@ ORDER = re.findall(
     r"\w+",
     """files shapes radiograph joint masks dicom images metadata rows grain bone anatomy phantom dissection detector jsw
     harmonic pseudo dataset pack manifest inventory crop ram layouts check data fetch batch parameters profile transunet
-    unet critic networks stage losses dip baseline config metrics results truth probe traces motion inception
-    texture outline appearance compare two_sample checkpoint scene training validation fidelity cases
+    unet critic networks stage losses dip baseline config metrics results truth probe traces motion consistency
+    inception texture outline appearance compare two_sample checkpoint scene training validation fidelity cases
     evaluation figures training_figures measure_figures material journal keeper
     run ablation ranking export explorer notebook book cli""",
 )

@@ -10,8 +10,9 @@ from skimage.metrics import structural_similarity
 
 from lsn_core.metrics import ssim
 from lsn_core.phantom import drawn, phantoms
+from lsn_core.radiograph import absorbance, display
 from lsn_core.results import summarise
-from lsn_core.truth import MEASURES, REGIONS, layer_scores, regions, report, truth_table
+from lsn_core.truth import MEASURES, REGIONS, joint_band, layer_scores, mass_errors, regions, report, truth_table
 
 LAYERS = ("soft", "lower", "upper")
 NAMES = [f"{layer}_{region}_{measure}" for layer in LAYERS for region in REGIONS for measure in MEASURES]
@@ -136,3 +137,21 @@ def test_the_table_has_each_layer_in_each_region_and_says_how_many():
     assert rows[0].split()[2:6] == ["2", "20.00", "[20.00,", "20.00]"] and rows[1].split()[2] == "1"
     told = report({"clean": summaries, "film": summaries})
     assert told.index("layer truth, clean") < told.index("layer truth, film") and told.count("upper, band") == 2
+
+
+def test_mass_is_what_a_bone_absorbs_wherever(joints):
+    _, truth, _ = joints
+    more = torch.cat(
+        (truth[:, :1], display(2 * absorbance(truth[:, 1:2])), display(absorbance(truth[:, 2:]) / 2)), dim=1
+    )
+    found = mass_errors(more, truth)
+    torch.testing.assert_close(found["lower_mass"], torch.ones(3), atol=1e-3, rtol=0)
+    torch.testing.assert_close(found["upper_mass"], torch.full((3,), -0.5), atol=1e-3, rtol=0)
+    for error in mass_errors(truth.flip(-1), truth).values():
+        torch.testing.assert_close(error, torch.zeros(3), atol=1e-5, rtol=0)
+
+
+def test_a_wider_band_holds_the_narrower(joints):
+    masks = joints[0]
+    near, far = joint_band(masks), joint_band(masks, px=20.0)
+    assert (far >= near).all() and far.sum() > near.sum()
