@@ -160,6 +160,34 @@ def test_quick_training_goes_below_chance_with_the_papers_loss(book):
     )
 
 
+def test_quick_reconstruction_is_perfect_without_separation_and_the_truth_knows(book):
+    metrics = found(book, "05_reconstruction")
+    recomposed, layers, traces = metrics["table_1"], metrics["truth"], metrics["traces"]
+    fraud = "all is flesh"
+    assert recomposed[fraud]["psnr_db"] >= recomposed["shipped"]["psnr_db"] > 120 > recomposed["cut out"]["psnr_db"]
+    assert layers[fraud]["soft_mask_psnr_db"] < 15 < 27 < layers["shipped"]["soft_mask_psnr_db"]
+    for name in ("lower", "upper"):
+        halved = layers["closed form"][f"{name}_overlap_psnr_db"]
+        assert layers["shipped"][f"{name}_overlap_psnr_db"] > halved + 4, "the network has learnt whose the overlap is"
+    assert metrics["shuffled_row_frechet"] < 1e-6, "rows have no order"
+    assert traces[fraud]["grain_db"] > 4 > traces["shipped"]["grain_db"] and traces["(truth)"]["shade_auc"] > 0.55
+    assert all(
+        metrics["rendered"]["(true layers)"][change] > other[change] + 1
+        for change in metrics["rendered"]["cut out"]
+        for name, other in metrics["rendered"].items()
+        if name != "(true layers)"
+    )
+
+
+def test_quick_ablation_trains_measures_and_ranks(book):
+    metrics = found(book, "06_ablation")
+    live = metrics["live"]
+    assert metrics["trained"] and set(live) == {"baseline", "proposed", "anchored"}
+    assert live["anchored"]["psnr_hand_db"] > 120 > live["baseline"]["psnr_hand_db"]
+    assert live["anchored"]["film_layer_error"] < live["baseline"]["film_layer_error"]
+    assert len(metrics["ranked"]) == 16 and metrics["ranked"][-1] == "baseline"
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize("way", ["from disk", "over http"])
 def test_the_built_book(book, page, way):
