@@ -164,24 +164,94 @@ def test_runs_stand_side_by_side():
     ]
 
 
-def test_limits_of_agreement_by_hand_and_numpys_spread():
-    differences, groups = [0.1, -0.2, 0.4, float("nan"), 0.3], ["a", "a", "b", "b", "c"]
-    found = limits_of_agreement(differences, groups)
-    kept = np.array([0.1, -0.2, 0.4, 0.3])
-    spread = 1.96 * kept.std(ddof=1)
-    values = {name: one["value"] for name, one in found.items()}
-    assert values == pytest.approx({"bias": 0.15, "lower_limit": 0.15 - spread, "upper_limit": 0.15 + spread})
-    assert all(one["low"] <= one["high"] for one in found.values())
-    moved = limits_of_agreement([d + 1 for d in differences], groups)
+def values(found: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Bias and limits without their intervals."""
+    return {name: one["value"] for name, one in found.items()}
+
+
+def test_limits_of_agreement_by_hand():
+    """The mean of 1, 2, 3 and 6 is 3, and their squares about it add up to 14: SD is the root of 14 / 3."""
+    found = limits_of_agreement([1.0, 2.0, 3.0, 6.0], ["a", "a", "b", "c"])
+    spread = 1.96 * (14 / 3) ** 0.5
+    assert values(found) == pytest.approx({"bias": 3.0, "lower_limit": 3.0 - spread, "upper_limit": 3.0 + spread})
+    assert values(limits_of_agreement([4.0], ["a"])) == {"bias": 4.0, "lower_limit": 4.0, "upper_limit": 4.0}
+
+
+@pytest.mark.parametrize("names", [ALONE, [f"j{k // 7}" for k in range(60)]])
+def test_limits_of_agreement_are_numpys_and_inside_their_intervals(names):
+    found = limits_of_agreement(list(VALUES), names)
+    mean, spread = VALUES.mean(), 1.96 * np.std(VALUES, ddof=1)
+    assert values(found) == pytest.approx({"bias": mean, "lower_limit": mean - spread, "upper_limit": mean + spread})
+    assert all(one["low"] < one["value"] < one["high"] for one in found.values())
+    summary = summarise(list(VALUES), names)  # the same resamples
+    assert (found["bias"]["low"], found["bias"]["high"]) == pytest.approx((summary["low"], summary["high"]))
+
+
+@pytest.mark.parametrize(("name", "sign"), [("lower_limit", -1), ("upper_limit", 1)])
+def test_the_intervals_of_limits_are_the_percentile_bootstrap(name, sign):
+    def limit(x: np.ndarray, axis: int = -1) -> np.ndarray:
+        return x.mean(axis=axis) + sign * 1.96 * x.std(axis=axis, ddof=1)
+
+    judge = stats.bootstrap((VALUES,), limit, method="percentile", n_resamples=10_000, rng=1).confidence_interval
+    found = limits_of_agreement(list(VALUES), ALONE)[name]
+    tolerance = 0.15 * (judge.high - judge.low)
+    assert found["low"] == pytest.approx(judge.low, abs=tolerance)
+    assert found["high"] == pytest.approx(judge.high, abs=tolerance)
+
+
+def test_intervals_of_limits_cover_the_truth():
+    """Of a normal distribution of mean 2 and SD 1, forty joints with three visits that are nearly alike."""
+    random, held = np.random.default_rng(0), dict.fromkeys(("bias", "lower_limit", "upper_limit"), 0)
+    truth = {"bias": 2.0, "lower_limit": 2 - 1.96, "upper_limit": 2 + 1.96}
+    for k in range(100):
+        x = np.repeat(random.normal(2, 1, size=40), 3) + random.normal(0, 0.05, size=120)
+        found = limits_of_agreement(list(x), [f"j{i // 3}" for i in range(120)], seed=k)
+        for name, one in found.items():
+            held[name] += one["low"] <= truth[name] <= one["high"]
+    assert all(82 <= count <= 99 for count in held.values()), held  # percentiles of 40 joints' SD are a little narrow
+
+
+def test_visits_of_one_joint_do_not_narrow_limits():
+    """Four times the same images in the same joints: as new joints the intervals would halve."""
+    once = limits_of_agreement(list(VALUES), ALONE)
+    visits = limits_of_agreement(list(VALUES) * 4, ALONE * 4)
+    joints = limits_of_agreement(list(VALUES) * 4, [f"j{k}" for k in range(240)])
+    for name in once:
+        width, of_visits, of_joints = (found[name]["high"] - found[name]["low"] for found in (once, visits, joints))
+        assert of_visits == pytest.approx(width, rel=0.02) and of_joints == pytest.approx(width / 2, rel=0.2)
+
+
+def test_a_single_joint_has_limits_without_width():
+    found = limits_of_agreement([1.0, 2.0, 3.0], ["a"] * 3)
+    assert values(found) == pytest.approx({"bias": 2.0, "lower_limit": 0.04, "upper_limit": 3.96})
+    assert all(one["low"] == one["value"] == one["high"] for one in found.values())
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_differences_that_were_not_measured_are_left_out_of_limits(bad):
+    kept = limits_of_agreement([0.1, -0.2, 0.3], ["a", "a", "c"])
+    assert limits_of_agreement([0.1, bad, -0.2, 0.3, bad], ["a", "b", "a", "c", "d"]) == kept
+
+
+def test_limits_move_with_the_differences_and_turn_with_their_sign():
+    groups = [f"j{k // 3}" for k in range(60)]
+    found = limits_of_agreement(list(VALUES), groups)
+    moved, turned = limits_of_agreement(list(VALUES + 5), groups), limits_of_agreement(list(-3 * VALUES), groups)
     for name, one in found.items():
-        assert moved[name] == pytest.approx({key: value + 1 for key, value in one.items()})
+        assert moved[name] == pytest.approx({key: value + 5 for key, value in one.items()})
+        other = turned[{"bias": "bias", "lower_limit": "upper_limit", "upper_limit": "lower_limit"}[name]]
+        expected = {"value": -3 * one["value"], "low": -3 * one["high"], "high": -3 * one["low"]}
+        assert other == pytest.approx(expected)
+    assert limits_of_agreement(list(VALUES), groups) == found != limits_of_agreement(list(VALUES), groups, seed=1)
 
 
 def test_a_listing_has_a_row_for_each_number_and_dashes_where_there_is_none():
-    some = summarise([1.0, 2.0, 3.0], ["a", "b", "c"])
-    rows = listing({"x": some, "y": summarise([float("nan")], ["a"])}, {"x": "width", "y": "length"}).splitlines()
-    assert rows[2].startswith("width ") and "2 ± 1" in rows[2] and f"[{some['low']:.3g}, {some['high']:.3g}]" in rows[2]
-    assert rows[3].split() == ["length", "0", "-", "-"]
+    some = {"mean": 2.0, "sd": 1.0, "n": 3, "groups": 3, "low": 1.2345, "high": 2.5}
+    found = {"x": some, "y": summarise([float("nan")], ["a"]), "not asked for": some}
+    head, _, *rows = listing(found, {"y": "length", "x": "width, mm"}).splitlines()
+    assert head.split("  ")[-2:] == ["mean ± SD", "95 % interval"] and len(rows) == 2
+    assert rows[0].split() == ["length", "0", "-", "-"]
+    assert rows[1].split() == ["width,", "mm", "3", "2", "±", "1", "[1.23,", "2.5]"]
 
 
 def test_ours_beside_the_papers():

@@ -139,16 +139,39 @@ def test_the_table_has_each_layer_in_each_region_and_says_how_many():
     assert told.index("layer truth, clean") < told.index("layer truth, film") and told.count("upper, band") == 2
 
 
+@pytest.mark.parametrize(
+    ("shown", "relative"),  # of the bone's two pixels, of which each has absorbance ln 2; and its mass
+    [
+        ([0.5, 0.5], 0.0),
+        ([0.75, 0.75], 1.0),
+        ([0.75, 0.5], 0.5),
+        ([0.5, 0.0], -0.5),
+        ([0.0, 0.75], 0.0),
+        ([1 - 0.5**0.5, 1 - 0.5**0.5], -0.5),
+        ([0.0, 0.0], -1.0),
+        ([0.875, 0.9375], 2.5),
+    ],
+)
+def test_mass_errors_by_hand(shown, relative):
+    truth = torch.tensor([0.3, 0.5, 0.5])[None, :, None, None].repeat(1, 1, 1, 2)
+    for i, name in ((1, "lower_mass"), (2, "upper_mass")):
+        layers = truth.clone()
+        layers[0, i, 0], layers[0, 0] = torch.tensor(shown), 0.9  # soft tissue is no bone
+        errors = mass_errors(layers, truth)
+        assert float(errors.pop(name)) == pytest.approx(relative, abs=1e-5)
+        assert [float(error) for error in errors.values()] == pytest.approx([0])
+
+
 def test_mass_is_what_a_bone_absorbs_wherever(joints):
+    """Twice as much is one too many, one half is missing of half as much; nothing is where it only went elsewhere."""
     _, truth, _ = joints
-    more = torch.cat(
-        (truth[:, :1], display(2 * absorbance(truth[:, 1:2])), display(absorbance(truth[:, 2:]) / 2)), dim=1
-    )
-    found = mass_errors(more, truth)
+    doubled, halved = display(2 * absorbance(truth[:, 1:2])), display(absorbance(truth[:, 2:]) / 2)
+    found = mass_errors(torch.cat((truth[:, :1], doubled, halved), dim=1), truth)
     torch.testing.assert_close(found["lower_mass"], torch.ones(3), atol=1e-3, rtol=0)
     torch.testing.assert_close(found["upper_mass"], torch.full((3,), -0.5), atol=1e-3, rtol=0)
-    for error in mass_errors(truth.flip(-1), truth).values():
-        torch.testing.assert_close(error, torch.zeros(3), atol=1e-5, rtol=0)
+    for moved in (truth.flip(-1), truth.roll((7, 20), dims=(-1, -2))):
+        for error in mass_errors(moved, truth).values():
+            torch.testing.assert_close(error, torch.zeros(3), atol=1e-5, rtol=0)
 
 
 def test_a_wider_band_holds_the_narrower(joints):
