@@ -3,7 +3,7 @@
 import csv
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from lsn_core.baseline import BASELINES
 from lsn_core.cases import KNOWN, Cases, Rows, in_chunks, prepare, prepare_phantoms, rows_of, separate
 from lsn_core.data import JointDataset, open_dataset
 from lsn_core.files import InputError, write_text
-from lsn_core.joint import FINGERS
+from lsn_core.joint import FINGERS, Joint
 from lsn_core.networks import load_generator, weights_path
 from lsn_core.phantom import phantoms
 from lsn_core.radiograph import compose
@@ -111,9 +111,14 @@ def device() -> str:
 def set_up(tested: JointDataset | None, held_out: int, *, size: int, dilate_px: float) -> Bench:
     """Prepare a data set and so many phantoms that no training has seen, with progress bars."""
     how = {"size": size, "dilate_px": dilate_px}
-    data = None if tested is None else prepare(tqdm(tested, desc="data", unit="image"), **how).to(device())
+    data = None if tested is None else prepare(_bar(tested, len(tested), "data"), **how).to(device())
     drawn = prepare_phantoms(held_out, seed=HELD_OUT, **how) if held_out else {}
     return Bench(size, data, {name: cases.to(device()) for name, cases in drawn.items()})
+
+
+def _bar(joints: Iterable[Joint], count: int, title: str) -> Iterator[Joint]:
+    """Joints with a progress bar, which begins with the first of them."""
+    yield from tqdm(joints, total=count, desc=title, unit="image")
 
 
 def bench_parts(model: Measured, bench: Bench) -> Parts:
@@ -131,12 +136,13 @@ def probe_parts(model: Measured, bench: Bench, learnt: JointDataset | None) -> P
     same = {"size": bench.size, "dilate_px": model.recipe.dilate_px}
     parts: Parts = {}
     if learnt is not None:
-        seen = tqdm(learnt, desc="data that probes learn from", unit="image")
-        parts["probe"] = lambda: evaluate_probe(model, prepare(seen, **same), bench.data)
+        seen = _bar(learnt, len(learnt), "data that probes learn from")
+        parts["probe"] = lambda: evaluate_probe(model, prepare(seen, **same).to(device()), bench.data)
     if bench.phantoms:
-        drawn = tqdm(phantoms(LEARNT_PHANTOMS, seed=PROBES, size=bench.size), "phantoms that probes learn from")
+        drawn = phantoms(LEARNT_PHANTOMS, seed=PROBES, size=bench.size)
+        shown = _bar(drawn, LEARNT_PHANTOMS, "phantoms that probes learn from")
         clean = bench.phantoms["clean"]
-        parts["probe_phantoms"] = lambda: evaluate_probe(model, prepare(drawn, **same), clean)
+        parts["probe_phantoms"] = lambda: evaluate_probe(model, prepare(shown, **same).to(device()), clean)
     return parts
 
 

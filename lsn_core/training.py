@@ -115,7 +115,7 @@ class Autocast(MixedPrecision):
 def arithmetic(config: Config) -> dict[str, Any]:
     """What `Fabric` is told of a training's precision."""
     chosen = precision(config)
-    if chosen == "32-true":
+    if chosen != "bf16-mixed":
         return {"precision": chosen}
     return {"plugins": Autocast(chosen, "cuda" if torch.cuda.is_available() else "cpu")}
 

@@ -22,7 +22,7 @@ from lsn_core.images import read_image
 
 COMMANDS = (
     *("phantom", "data init", "data check", "data pack", "data fetch", "data compare"),
-    *("train", "evaluate", "separate", "run", "book"),
+    *("train", "ablate", "evaluate", "separate", "run", "book"),
 )
 LSN = [sys.executable, "-c", "from lsn_core.cli import main; main()"]
 

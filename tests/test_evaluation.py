@@ -23,6 +23,7 @@ from lsn_core.evaluation import (
     evaluate_probe,
     evaluate_run,
     evaluate_truth,
+    evaluate_visits,
     report,
     trace_scores,
 )
@@ -38,7 +39,7 @@ from lsn_core.networks import (
     save_generator,
     sigmoid_head,
 )
-from lsn_core.phantom import phantoms
+from lsn_core.phantom import Phantom, phantoms, visits
 from lsn_core.radiograph import compose
 from lsn_core.truth import layer_scores, mass_errors
 
@@ -199,6 +200,18 @@ def test_true_layers_are_measured_beside_and_only_clean_phantoms_are_drawn_again
     assert all(clean[f"true_{name}"]["mean"] > clean[name]["mean"] for name in again)
 
 
+def test_two_visits_of_a_joint_are_a_row():
+    shown = [joint for seed in (1, 2) for joint in visits(Phantom(seed, "index", 64), 2)]
+    model = separator(partition_head)
+    found = evaluate_visits(model, cases(model, shown))
+    assert [row["name"] for row in found["images"]] == [
+        f"{a.name}, {b.name}" for a, b in zip(shown[::2], shown[1::2], strict=True)
+    ]
+    assert set(found) == {*(f"{bone}{end}" for bone in ("lower", "upper") for end in ("", "_image", "_gain")), "images"}
+    for row in found["images"]:
+        assert row["lower_gain"] == pytest.approx(row["lower"] - row["lower_image"], abs=1e-6) and row["lower"] > 0.5
+
+
 def test_what_is_left_in_soft_tissue_and_the_cycle_are_those_of_its_layers(joints):
     model = separator(partition_head)
     some = cases(model, joints)
@@ -310,7 +323,14 @@ def test_everything_at_once(phantom_folder, tmp_path, quick):
     }
     assert {row["name"] for row in rows["phantoms"]} == {joint.name for joint in phantoms(3, seed=HELD_OUT, size=64)}
     told = report(results)
-    for heading in ("psnr", "layer truth, clean", "layer truth, film", "in the data:", "in phantoms:", "time: data"):
+    for heading in (
+        "psnr",
+        "layer truth, clean",
+        "layer truth, film",
+        "in the data:",
+        "in phantoms:",
+        "time: preparing",
+    ):
         assert heading.lower() in told.lower()
     assert "overall" not in (alone := {key: results[key] for key in ("phantoms", "seconds")})
     assert "overall" not in report(alone) and "probe" not in report(alone).split("time:")[0]
