@@ -2,9 +2,9 @@
 
 python benchmarks/probes.py RUNS DATA [--contrast NAME ...] [--plan YAML] [--out JSON]
 
-RUNS is what `lsn ablate` trained on DATA. For every run of the named contrasts a fresh network learns on the soft tissue
-of training radiographs to find the bones, and is asked about the test split: its AUC in excess of what the bones' usual
-place tells. The difference has a 95 % interval over joints and seeds.
+RUNS is what `lsn ablate` trained on DATA. For every run of the named contrasts a fresh network learns to find the bones
+in the soft tissue of training radiographs, and is asked about the test split: its AUC in excess of what the bones'
+usual place tells. The difference has a 95 % interval over joints and seeds.
 """
 
 import argparse

@@ -1,7 +1,8 @@
 """The ablation as data: variants of one training, each with each seed a run in a folder of its own."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from lsn_core.checkpoint import checkpoints
 from lsn_core.config import Config, make_config
 from lsn_core.data import open_dataset
 from lsn_core.evaluation import Bench, bench_parts, load, measure, set_up, write_evaluation
-from lsn_core.files import InputError, read_yaml
+from lsn_core.files import InputError, read_json, read_yaml
 from lsn_core.keeper import CHECKPOINTS, LAST
 from lsn_core.material import Material, gather
 from lsn_core.run import train_run
@@ -101,6 +102,22 @@ def _variant(path: Path, name: str, shared: Mapping, given: Mapping, settings: M
     return Variant(name, given["tells"], config, tuple(roles) if roles else None)
 
 
+def refuse_others(runs: Path, plan: Plan) -> None:
+    """Raise `InputError` where a folder of the plan holds a run with other settings than the plan's."""
+    for seed in plan.seeds:
+        for variant in plan.variants:
+            folder = variant.folder(runs, seed)
+            known = folder / "config.json"
+            if known.exists() and read_json(known)["config"] != plain(replace(variant.config, seed=seed)):
+                told = "was trained with other settings than the plan now has"
+                raise InputError(f"{folder}: {told}; name another folder for the runs, or delete this one")
+
+
+def plain(config: Config) -> dict[str, Any]:
+    """A config as it stands in a run's config.json."""
+    return json.loads(json.dumps(asdict(config)))
+
+
 def missing(runs: Path, plan: Plan, file: str) -> Iterator[tuple[Variant, int, Path]]:
     """The runs that lack a file, seed by seed: variant, seed and folder."""
     for seed in plan.seeds:
@@ -114,8 +131,11 @@ def train_plan(runs: Path, data: str, plan: Plan, *, tell: Tell) -> bool:
     """Train what is not trained yet, seed by seed; return whether all of it is.
 
     A run that was stopped goes on. Ctrl-C saves, and returns False. `tell` hears of each run. Images are decoded once
-    for all variants that widen outlines alike.
+    for all variants that widen outlines alike. Raises `InputError` where a run that is there has other settings, and
+    where the data has no test split.
     """
+    refuse_others(runs, plan)
+    open_dataset(data, split="test")  # raises now, not after all is trained
     materials: dict[Any, Material] = {}
     for variant, seed, folder in missing(runs, plan, TRAINED):
         config = replace(variant.config, seed=seed)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from lsn_core.files import InputError
 from lsn_core.losses import masked_mean
 from lsn_core.masks import at_256, dilate, overlap
 from lsn_core.networks import Recipe
@@ -39,11 +40,13 @@ class DeepPrior(nn.Module):
     def forward(self, image: Image, masks: Masks) -> Layers:
         """Layers in [0, 1], each zero outside its widened mask, that compose nearly to `image`; with a progress bar.
 
-        Raises `ValueError` for a frame whose sides 8 does not divide.
+        Raises `InputError` for a frame whose sides 8 does not divide.
         """
         height, width = image.shape[-2:]
         if height % SIDES or width % SIDES:
-            raise ValueError(f"a frame of {width} x {height} px: the deep prior needs sides that {SIDES} divides")
+            raise InputError(
+                f"a frame of {width} x {height} px: the deep prior needs sides that {SIDES} divides; give --size"
+            )
         wide = dilate(masks, at_256(self.recipe.dilate_px, width)).float()
         pairs = tqdm(zip(image.float().split(1), wide.split(1), strict=True), "fitting", len(image), unit="image")
         return torch.cat([fit(one, of, steps=self.steps, seed=self.seed) for one, of in pairs])

@@ -81,6 +81,8 @@ def evaluate_run(
         raise InputError("no data set and no phantoms: nothing to measure; give --data, or --phantoms above 0")
     tested = None if data is None else open_dataset(data, split=split)
     model = load(what)
+    if weights and data is None:
+        raise InputError(f"--inception {weights}: FID and KID compare radiographs; name a data set with --data")
     if weights:
         inception.weights_file(weights)  # raises before anything that takes long
     learnt = others(data, tested) if probes and tested is not None else None  # or raises
@@ -88,7 +90,7 @@ def evaluate_run(
     bench = set_up(tested, held_out, size=size or model.recipe.size, dilate_px=model.recipe.dilate_px)
     seconds = {"preparing": round(time.monotonic() - began, 1)}
     parts = bench_parts(model, bench) | (probe_parts(model, bench, learnt) if probes else {})
-    if weights and bench.data:
+    if weights:
         parts["inception"] = lambda: evaluate_inception(model, bench.data, weights)
     results, rows = measure(parts)
     results["seconds"] = seconds | results["seconds"]

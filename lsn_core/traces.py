@@ -72,11 +72,14 @@ def shade_auc(soft: Image, masks: Masks, joints: Sequence[str]) -> PerItem:
 
     At each pixel it sees the `bands` and their products, and weighs them by least squares; it learns on the joints of
     one half and is asked about those of the other. Seeing no place, it has no prior: 0.5 is chance. True soft tissue
-    is above it, being thicker where the finger is. NaN for images without bone or without flesh beside it.
+    is above it, being thicker where the finger is. NaN for images without bone or without flesh beside it, and where
+    all are of one joint.
     """
     seen, bone, hand = _products(bands(soft, masks[:, :1])), bones(masks), masks[:, :1]
     half = torch.from_numpy(np.unique(np.array(joints), return_inverse=True)[1] % 2).to(soft.device)
     scores = torch.zeros_like(soft)
+    if (half == half[0]).all():
+        return torch.full_like(scores[:, 0, 0, 0], torch.nan)
     for k in (0, 1):
         learnt, asked = (half != k).nonzero()[:, 0], (half == k).nonzero()[:, 0]
         weights = _least_squares(*(part[learnt] for part in (seen, bone, hand)))

@@ -176,6 +176,23 @@ def test_what_is_done_is_left_alone_and_what_is_missing_is_done(runs, phantom_fo
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
 
+def test_runs_of_other_settings_are_not_taken_for_the_plans(runs, phantom_folder):
+    folder, _ = runs
+    other = read_plan(None, settings=TINY | {"pseudo.lr_generator": 1e-3}).part(["baseline", "all_four"], [0, 1])
+    with pytest.raises(InputError, match="all_four_0: was trained with other settings than the plan now has"):
+        train_plan(folder, str(phantom_folder), other, tell=print)
+
+
+def test_data_without_a_test_split_is_refused_before_anything_is_trained(tmp_path, phantom_folder):
+    manifest = (phantom_folder / "manifest.csv").read_text().replace(",test,", ",train,")
+    for path in phantom_folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "manifest.csv").write_text(manifest)
+    with pytest.raises(InputError, match="split 'test' has no joints"):
+        train_plan(tmp_path / "runs", str(tmp_path), PLAN, tell=print)
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_stopped_run_goes_on_and_images_are_decoded_once_for_all_that_widen_alike(
     tmp_path, phantom_folder, monkeypatch
 ):

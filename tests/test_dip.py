@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lsn_core.dip import DeepPrior, exclusion, fit, shared_edges
+from lsn_core.files import InputError
 from lsn_core.masks import dilate
 from lsn_core.metrics import masked_mse
 from lsn_core.phantom import phantoms
@@ -113,5 +114,5 @@ def test_it_is_used_as_a_generator_and_keeps_nothing(joints):
     assert DeepPrior().recipe.size == 128
     image, masks = torch.full((1, 1, 256, 256), 0.5), torch.ones(1, 3, 256, 256)
     assert DeepPrior(steps=1)(image, masks).shape == masks.shape
-    with pytest.raises(ValueError, match=r"20 x 32 px.* 8 divides"):
+    with pytest.raises(InputError, match=r"20 x 32 px.* 8 divides"):
         prior(joints[0][..., :20], joints[1][..., :20])

@@ -361,6 +361,12 @@ def test_the_command_measures_phantoms_alone_and_says_where_the_numbers_are(lsn,
     assert told.code == 1 and "no data set and no phantoms: nothing to measure; give --data" in told.err
 
 
+def test_inception_weights_without_radiographs(lsn, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    told = lsn("evaluate", "harmonic", "--phantoms", "2", "--inception", "w.pth")
+    assert told.code == 1 and "--inception w.pth: FID and KID compare radiographs; name a data set" in told.err
+
+
 def test_names_with_commas_stay_in_one_column(run, phantom_folder, tmp_path):
     own = tmp_path / "own"
     own.mkdir()

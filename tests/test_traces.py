@@ -266,3 +266,8 @@ def test_an_empty_layer_is_at_chance_and_all_bone_or_none_is_not_a_number(joints
     masks = masks.clone()
     masks[1, 1:], masks[4, 1:] = 0, masks[4, :1]
     assert shade_auc(image, masks, NAMES).isnan().tolist() == [False, True, False, False, True, False]
+
+
+def test_with_a_single_joint_nobody_can_be_asked(joints):
+    image, _, masks = joints[:3]
+    assert shade_auc(image[:2], masks[:2], ["a", "a"]).isnan().all()
