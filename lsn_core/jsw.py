@@ -22,6 +22,7 @@ PLATE_AT_MM = (-1.5, 2.2)  # where that line is, from the metacarpal head's draw
 OUTLINE_MM = 0.25  # how far around that outline to look for the head's surface; drawn outlines keep to it within 0.15
 SLOPES = np.linspace(-0.3, 0.3, 13)  # of a surface on the axis, mm per mm
 CURVATURES = np.linspace(0.0, 0.09, 10)  # of half a parabola: v = curvature * u^2, falling away towards the wrist
+SVDH_MM = (1.75, 1.3125, 0.875, 0.4375)  # 100, 75, 50 and 25 % of the mean of healthy joints, after the paper
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,17 @@ class JointSpace:
     jsw_mm: float
     upper: np.ndarray
     lower: np.ndarray
+
+
+def svdh_like(width_mm: float) -> int:
+    """The paper's class of a joint space width, 0 (1.75 mm and more) to 4 (less than a quarter of that, and overlap).
+
+    Like the joint space narrowing score of Sharp and van der Heijde in its numbers only: readers do not score by these
+    cuts, and half of all healthy joints are narrower than 1.75 mm. Raises `ValueError` where the width is not known.
+    """
+    if np.isnan(width_mm):
+        raise ValueError("the joint space width is not known, so it has no class")
+    return sum(width_mm < least for least in SVDH_MM)
 
 
 def jsw_mm(layers: Layers, masks: Masks, *, spacing_mm: float) -> PerItem:

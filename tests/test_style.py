@@ -21,7 +21,7 @@ ORDER = re.findall(
     unet critic networks stage losses dip baseline config metrics results truth probe traces motion consistency
     inception texture outline appearance compare two_sample checkpoint scene training validation fidelity cases
     evaluation figures training_figures measure_figures material journal keeper
-    run ablation ranking export explorer notebook book cli""",
+    run ablation ranking movement continuation synthesis export explorer notebook book cli""",
 )
 POSITIONAL_DEFAULTS = {"phantom.Phantom.render"}  # design.md, section 8
 EQUATIONS = {  # of the paper: the functions, classes and settings whose docstring or comment names each
@@ -29,8 +29,8 @@ EQUATIONS = {  # of the paper: the functions, classes and settings whose docstri
     2: {"networks.Networks"},
     3: {"networks.Networks"},
     4: {"radiograph.compose", "networks.partition_head", "dip.fit"},
-    5: {"radiograph.shift", "radiograph.move_bones", "scene.draw_shift"},
-    6: {"radiograph.shift", "radiograph.move_bones", "scene.draw_shift"},
+    5: {"radiograph.shift", "radiograph.move_bones", "scene.draw_shift", "movement.shifts"},
+    6: {"radiograph.shift", "radiograph.move_bones", "scene.draw_shift", "movement.shifts"},
     7: {"losses.reconstruction", "stage.Weights"},
     8: {"losses.supervision", "training.move", "stage.Weights"},
     9: {"losses.soft_tissue_paper", "losses.soft_tissue_bounded", "stage.Weights"},
@@ -43,7 +43,7 @@ EQUATIONS = {  # of the paper: the functions, classes and settings whose docstri
         "training.generator_step",
     },
     12: {"losses.supervision", "losses.discrimination", "training.segmenter_step", "training.discriminator_step"},
-    13: {"radiograph.adjust_jsw", "motion.rendered_scores"},
+    13: {"radiograph.adjust_jsw", "motion.rendered_scores", "synthesis", "synthesis.recompose", "synthesis.Source"},
 }
 Definition = ast.FunctionDef | ast.ClassDef
 
