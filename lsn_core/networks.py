@@ -201,7 +201,7 @@ def weights_path(weights: str | Path) -> Path:
     """Where a generator's weights are: a shipped name, a run's folder or a file."""
     shipped = {path.stem: path for folder in WEIGHTS for path in folder.glob("*.safetensors")}
     if str(weights) in shipped:
-        return _intact(shipped[str(weights)])
+        return intact(shipped[str(weights)])
     path = Path(weights) / GENERATOR if Path(weights).is_dir() else Path(weights)
     if not path.is_file():
         names = ", ".join(sorted(shipped)) or "none here"
@@ -209,7 +209,7 @@ def weights_path(weights: str | Path) -> Path:
     return path
 
 
-def _intact(path: Path) -> Path:
+def intact(path: Path) -> Path:
     """A shipped file of weights, if it is the one that its model card describes; else `InputError`."""
     known = read_bytes(path.with_name(HASHES)).decode().splitlines()
     if f"{hashlib.sha256(read_bytes(path)).hexdigest()}  {path.name}" not in known:
