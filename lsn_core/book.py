@@ -92,8 +92,12 @@ def stage(root: Path, executed: Path, out: Path) -> Path:
 
 
 def _publish(run: Path, page: Path) -> None:
-    """Copy an executed notebook, with the values that papermill injected folded away."""
+    """Copy an executed notebook, with the values that papermill injected folded away, and no state of live widgets.
+
+    Pages have no kernel that could serve widgets, and the state alone is as large as what they show instead.
+    """
     notebook = read_json(run)
+    notebook["metadata"].pop("widgets", None)
     for cell in notebook["cells"]:
         tags = cell["metadata"].get("tags", [])
         if "injected-parameters" in tags:

@@ -62,4 +62,6 @@ def _slant(mask: np.ndarray) -> float:
 def _along(rows: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """Each row read so many px further to the right, linearly between pixels; its ends go on."""
     x = np.arange(rows.shape[1])
-    return np.stack([np.interp(x + offset, x, row) for row, offset in zip(rows, offsets, strict=True)]).astype(np.float32)
+    return np.stack([np.interp(x + offset, x, row) for row, offset in zip(rows, offsets, strict=True)]).astype(
+        np.float32
+    )

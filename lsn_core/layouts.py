@@ -14,6 +14,10 @@ BLS_FINGERS = {"13": "thumb", "11": "index", "8": "middle", "5": "ring", "2": "s
 BLS_LISTS = {"all": "{}", "overlap": "overlap_{}", "nonoverlap": "nonoverlap_{}"}  # list name -> our split name
 
 
+class UnlistedError(InputError):
+    """A path that holds no list of radiographs in any known form."""
+
+
 def listing(path: Path) -> tuple[Listing, Store]:
     """Recognise the layout of a data set and list everything in it. Raises `InputError` where it has none of them."""
     path = path.parent if path.name == MANIFEST else path
@@ -28,10 +32,10 @@ def listing(path: Path) -> tuple[Listing, Store]:
     if annotation_files(path):
         return Listing(ram_rows(path)), Hands(path)
     if not path.exists():
-        raise InputError(
+        raise UnlistedError(
             f"{path}: no such folder or file; give the path of a data set, or write one with 'lsn phantom'"
         )
-    raise InputError(
+    raise UnlistedError(
         f"{path}: holds neither a {MANIFEST} nor the lists of BLS-GAN or RAM-H1200; write one with 'lsn data init'"
     )
 

@@ -6,10 +6,8 @@ A movement is given in mm and degrees about the joint's own hinge; `shifts` make
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from lsn_core.jsw import phalanx_axis
-from lsn_core.masks import bones
 from lsn_core.radiograph import Shift, joint_axis
 from lsn_core.shapes import Masks
 
@@ -63,5 +61,5 @@ def source_matrix(by: Shift, centre: tuple[float, float]) -> np.ndarray:
     """(2, 3): where the pixel (x, y, 1) of a layer moved by `by` about `centre` comes from, in px; one item only."""
     angle = np.deg2rad(by.degrees)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    start = np.array(centre) - turn @ (np.array(centre) + (by.dx, by.dy))
+    start = np.array(centre) - turn @ (centre[0] + by.dx, centre[1] + by.dy)
     return np.column_stack((turn, start))

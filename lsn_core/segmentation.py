@@ -6,6 +6,7 @@ it is not sure of is refused with a remedy, because masks of a chest film would 
 
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from lsn_core.files import InputError, atomic
 from lsn_core.networks import PACKAGE, intact
-from lsn_core.shapes import Image, Masks, PerItem
+from lsn_core.shapes import Image, PerItem
 from lsn_core.unet import Block, UNet
 
 SIZE = 128  # px of the frames that the network sees
@@ -42,7 +43,7 @@ class Onlooker(nn.Module):
         """Each 4 x 4 px become the channels of one, three halvings follow, and a mean and a maximum of what is left."""
         super().__init__()
         widths = (16, 48, 64, 96, 128)
-        pairs = zip(widths, widths[1:], strict=False)
+        pairs = pairwise(widths)
         self.maps = nn.Sequential(
             nn.PixelUnshuffle(4), *(nn.Sequential(Block(a, b), nn.MaxPool2d(2)) for a, b in pairs)
         )

@@ -53,6 +53,11 @@ class Source:
         outlines = continued(drawn, drawn, margin)[0, 1:].cpu().numpy()
         return cls(light, outlines, drawn[0, 0].cpu().numpy() > 0, hinge, margin)
 
+    @property
+    def reach_mm(self) -> float:
+        """How far a bone may be moved away from the frame's edge."""
+        return self.margin * self.hinge.spacing_mm
+
     def image(self, movement: Movement) -> Plane:
         """The radiograph (h, w) after a movement, in [0, 1] (Eq. 13)."""
         import cv2

@@ -21,7 +21,8 @@ ORDER = re.findall(
     unet critic networks stage losses dip baseline config metrics results truth probe traces motion consistency
     inception texture outline appearance compare two_sample checkpoint scene training validation fidelity cases
     evaluation figures training_figures measure_figures material journal keeper
-    run ablation ranking movement continuation synthesis export explorer notebook book cli""",
+    run ablation ranking movement continuation synthesis export explorer
+    explorer_widget notebook book cli""",
 )
 POSITIONAL_DEFAULTS = {"phantom.Phantom.render"}  # design.md, section 8
 EQUATIONS = {  # of the paper: the functions, classes and settings whose docstring or comment names each

@@ -1,0 +1,158 @@
+"""Intake: radiographs as users bring them become joints; masks that nobody drew are drawn, and what is none is told.
+
+One bad file never stops the others: it is refused with a sentence, and the rest goes on.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lsn_core.data import open_dataset
+from lsn_core.dicom import Header
+from lsn_core.files import InputError, read_bytes
+from lsn_core.images import decode_header, decode_image, decode_mask, fit_mask, stem
+from lsn_core.inventory import images_below, mask_beside
+from lsn_core.joint import Joint
+from lsn_core.layouts import UnlistedError, listing
+from lsn_core.masks import hand_mask
+from lsn_core.radiograph import LAYERS
+from lsn_core.segmentation import Outliner, find_masks, reason
+
+NO_IMAGE = ("_mask_", "_layer_")  # in the stems of masks, and of a phantom's layers
+SPLITS = ("train", "test", "validation")  # that a manifest may name
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A radiograph that cannot be used, and why, in one sentence with a remedy."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A radiograph that may turn out to be usable when it is read."""
+
+    name: str
+    read: Callable[[], Joint]
+    split: str = "train"
+
+    def take(self) -> "Joint | Refused":
+        """Read it."""
+        try:
+            return self.read()
+        except InputError as error:
+            return Refused(self.name, str(error))
+
+
+def candidates(
+    data: Path, outliner: Callable[[], Outliner], *, split: str, spacing_mm: float | None
+) -> Iterator[Candidate]:
+    """The radiographs of a data set, or of a folder that nothing lists; `spacing_mm` is that of images without one.
+
+    Raises `InputError` where there is neither.
+    """
+    try:
+        listing(data)
+    except UnlistedError:
+        if not data.is_dir():
+            raise
+        yield from (
+            Candidate(name, reader(path, outliner, spacing_mm=spacing_mm)) for name, path in _named(radiographs([data]))
+        )
+        return
+    dataset = open_dataset(data, split=split)
+    for index, row in enumerate(dataset.rows):
+        split = next((name for name in SPLITS if name in row.splits), SPLITS[0])
+        yield Candidate(row.name, lambda index=index: _measured(dataset[index], spacing_mm), split)
+
+
+def _named(paths: list[Path]) -> Iterator[tuple[str, Path]]:
+    """Paths with their stems, which must differ. Raises `InputError`."""
+    refuse_twins(paths)
+    yield from ((stem(path), path) for path in paths)
+
+
+def radiographs(paths: list[Path]) -> list[Path]:
+    """The images among files and below folders, without masks and layers. Raises `InputError` where none is left."""
+    files = [file for path in paths for file in (images_below(path) if path.is_dir() else [path])]
+    found = [file for file in files if not any(mark in stem(file) for mark in NO_IMAGE)]
+    if not found:
+        told = "no radiograph there; give images, or a folder of them: masks and layers are none"
+        raise InputError(f"{', '.join(map(str, paths[:3]))}: {told}")
+    return found
+
+
+def refuse_twins(paths: list[Path]) -> None:
+    """Raise `InputError` for images that would write files of one name."""
+    stems = [stem(path) for path in paths]
+    twice = {name for name in stems if stems.count(name) > 1}
+    if twice:
+        raise InputError(f"{', '.join(sorted(twice))}: two images have this name, and so would their layers; run apart")
+
+
+def reader(
+    path: Path,
+    outliner: Callable[[], Outliner],
+    *,
+    spacing_mm: float | None,
+    drawn: tuple[Path | None, Path | None] = (None, None),
+) -> Callable[[], Joint]:
+    """What reads one image: with masks `drawn` of the lower and upper bone, those beside it, or the outliner's."""
+    return lambda: _measured(read_joint(path, outliner, drawn=drawn), spacing_mm)
+
+
+def read_joint(path: Path, outliner: Callable[[], Outliner], *, drawn: tuple[Path | None, Path | None]) -> Joint:
+    """One image and its masks. Raises `InputError` for an image or mask that cannot be used, and for no joint."""
+    files = [mask or mask_beside(path, part) for mask, part in zip(drawn, LAYERS[1:], strict=True)]
+    if not all(files):
+        return read_undrawn(path, outliner())
+    image, header = read_square(path)
+    lower, upper = (fit_mask(decode_mask(read_bytes(file), str(file)), image, header, str(file)) for file in files)
+    return as_joint(path, image, header, np.stack((hand_mask(image) | lower | upper, lower, upper)))
+
+
+def read_undrawn(path: Path, outliner: Outliner) -> Joint:
+    """One image with the masks that the outliner draws. Raises `InputError` for an image that it is not sure of."""
+    image, header = read_square(path)
+    return as_joint(path, image, header, draw_masks(image, outliner, str(path)))
+
+
+def read_square(path: Path) -> tuple[np.ndarray, Header]:
+    """A square image (h, w) and what its file says of it. Raises `InputError`."""
+    encoded = read_bytes(path), str(path)
+    image, header = decode_image(*encoded), decode_header(*encoded)
+    if image.shape[0] != image.shape[1]:
+        raise InputError(f"{path}: the image is {image.shape[1]} x {image.shape[0]} px; crop joints to squares")
+    return image, header
+
+
+def as_joint(path: Path, image: np.ndarray, header: Header, masks: np.ndarray) -> Joint:
+    """A joint called after its file."""
+    planes = torch.from_numpy(image)[None], torch.from_numpy(masks.astype(np.float32))
+    known = {"side": header.side, "spacing_mm": header.spacing_mm, "spacing_from": header.spacing_from}
+    return Joint(*planes, name=stem(path), joint=stem(path), **known)
+
+
+def draw_masks(image: np.ndarray, outliner: Outliner, name: str) -> np.ndarray:
+    """Masks (3, h, w) of an image (h, w) that the outliner is sure of. Raises `InputError` for any other."""
+    if np.ptp(image) < 0.05:
+        raise InputError(f"{name}: the image is the same grey all over; export the radiograph again")
+    found = find_masks(outliner, torch.from_numpy(image)[None, None])
+    why = reason(found, 0)
+    if why:
+        raise InputError(f"{name}: {why}")
+    hand, lower, upper = found.masks[0].numpy()
+    return np.stack((hand | hand_mask(image), lower, upper))
+
+
+def _measured(joint: Joint, spacing_mm: float | None) -> Joint:
+    """A joint with a pixel spacing where its file has none. Raises `InputError` where the two contradict each other."""
+    if joint.spacing_mm and spacing_mm and abs(joint.spacing_mm / spacing_mm - 1) > 0.01:
+        both = f"its file says {joint.spacing_mm:.4g} mm a pixel and --spacing-mm {spacing_mm:.4g}"
+        raise InputError(f"{joint.name}: {both}; leave the option out")
+    return replace(joint, spacing_mm=joint.spacing_mm or spacing_mm)
