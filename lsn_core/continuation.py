@@ -1,8 +1,10 @@
 """Continuation: what a bone looks like beyond the frame, so that it can be moved away from the frame's edge.
 
-No radiograph shows it. The shaft goes on in its own direction with the mean of its last rows, and its grain is that of
-the rows inside, mirrored: the edge row alone, repeated, would be a strip of stripes.
+No radiograph shows it. Both sides of the shaft go on straight, between them the mean of its last rows, and its grain is
+that of the rows inside, mirrored: the edge row alone, repeated, would be a strip of stripes.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -13,8 +15,8 @@ from lsn_core.masks import at_256
 from lsn_core.shapes import Layers, Masks
 
 GRAIN_PX = 6.0  # at 256: what varies along the shaft within so many px is grain, and mirrored
-SHAFT_PX = 24.0  # at 256: rows beside the edge whose middles tell the shaft's direction
-NARROWEST = 4  # px of a row that has a middle
+SHAFT_PX = 24.0  # at 256: rows beside the edge whose ends tell where its sides go
+NARROWEST = 4  # px of a row that has two ends, and rows that make a line
 
 
 def continued(layers: Layers, masks: Masks, margin: int) -> Float[Tensor, "b 3 y w"]:
@@ -42,26 +44,34 @@ def _beyond(layer: np.ndarray, mask: np.ndarray, margin: int) -> np.ndarray:
     if margin == 0 or not mask[0].any():
         return np.zeros((margin, layer.shape[1]), np.float32)
     sigma = at_256(GRAIN_PX, layer.shape[1])
-    slant = _slant(mask[: max(NARROWEST, round(at_256(SHAFT_PX, layer.shape[1])))])
     depths = np.arange(min(len(layer), margin + 1 + round(4 * sigma)))
-    upright = _along(layer[depths], depths * slant)
+    sides = _sides(mask[: max(NARROWEST, round(at_256(SHAFT_PX, layer.shape[1])))], margin)
+    upright = _stretched(layer[depths], sides(depths[:1]), sides(depths))
     slow = gaussian_filter1d(upright, sigma, axis=0, mode="reflect")
     rows = slow[0] + upright[1 : margin + 1] - slow[1 : margin + 1]
-    return _along(rows, depths[1 : margin + 1] * slant).clip(0, 1)
+    return _stretched(rows, sides(-depths[1 : margin + 1]), sides(depths[:1])).clip(0, 1)
 
 
-def _slant(mask: np.ndarray) -> float:
-    """How many px to the right the middle of a shaft goes with each row away from the edge."""
+def _sides(mask: np.ndarray, margin: int) -> Callable[[np.ndarray], np.ndarray]:
+    """A shaft's left and right side (n, 2) px at depths (n,) below the edge, straight lines through its outline.
+
+    Upright lines where the outline is too short to tell, or would close within the margin.
+    """
     rows = np.flatnonzero(mask.sum(axis=1) >= NARROWEST)
+    ends = np.array([np.flatnonzero(mask[row])[[0, -1]] for row in rows]).reshape(-1, 2)
     if len(rows) < NARROWEST:
-        return 0.0
-    middles = mask[rows] @ np.arange(mask.shape[1]) / mask[rows].sum(axis=1)
-    return float(np.polyfit(rows, middles, 1)[0])
+        return lambda depths: np.tile((0.0, mask.shape[1] - 1.0), (len(depths), 1))
+    slopes, starts = np.polyfit(rows, ends, 1)
+    if margin * np.ptp(slopes) > 0.5 * np.ptp(starts):
+        slopes = np.full(2, slopes.mean())
+    return lambda depths: starts + depths[:, None] * slopes
 
 
-def _along(rows: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Each row read so many px further to the right, linearly between pixels; its ends go on."""
+def _stretched(rows: np.ndarray, shown: np.ndarray, read: np.ndarray) -> np.ndarray:
+    """Each row with what lies between the sides `read` put between the sides `shown`, linearly; its ends go on."""
     x = np.arange(rows.shape[1])
-    return np.stack([np.interp(x + offset, x, row) for row, offset in zip(rows, offsets, strict=True)]).astype(
-        np.float32
-    )
+    shown = np.broadcast_to(shown, (len(rows), 2))
+    read = np.broadcast_to(read, (len(rows), 2))
+    share = (x - shown[:, :1]) / np.diff(shown)
+    places = read[:, :1] + share * np.diff(read)
+    return np.stack([np.interp(place, x, row) for place, row in zip(places, rows, strict=True)]).astype(np.float32)
