@@ -2,9 +2,9 @@
 
 python benchmarks/synthesis.py [--size PX] [--count N] [--rounds N] [--threads N] [--out JSON]
 
-Each way moves two bones by other amounts in each image, and composes; nothing is encoded.
-"source" is `Source.image` on so many threads. "PIL" is nearest neighbour, as the authors' code moves bones, on 8-bit
-layers; both fill memory that is there. "shift" is `shift` and `compose` on a batch, on a GPU where there is one. Ways take turns; medians are reported.
+Each way moves two bones by other amounts in each image, and composes; nothing is encoded, and the memory to write to is
+there. "source" is `Source.image` on so many threads. "PIL" is nearest neighbour, as the authors' code moves bones, on
+8-bit layers. "shift" is `shift` and `compose` on a batch, on a GPU where there is one. Ways take turns; medians.
 """
 
 import argparse

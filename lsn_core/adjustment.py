@@ -7,8 +7,9 @@ import numpy as np
 import torch
 
 from lsn_core.defects import border_gap, ghost
-from lsn_core.jsw import measure
+from lsn_core.detector import PERFECT, Detector
 from lsn_core.joint import Joint
+from lsn_core.jsw import measure
 from lsn_core.masks import at_256, dilate
 from lsn_core.metrics import halo, masked_mean, psnr
 from lsn_core.motion import REACH
@@ -31,16 +32,23 @@ def stored(joint: Joint, layers: Layers, dilate_px: float) -> Source:
 
 
 def width_errors(
-    sources: dict[str, Source], phantom: Phantom, reader: Separator, *, widths_mm: Iterable[float] = WIDTHS_MM
+    sources: dict[str, Source],
+    phantom: Phantom,
+    reader: Separator,
+    *,
+    detector: Detector = PERFECT,
+    widths_mm: Iterable[float] = WIDTHS_MM,
 ) -> Iterator[dict[str, Any]]:
     """A row for each source, by its method's name, and each width: PSNR and defects beside those of the true image.
+
+    True images are drawn at that width and taken by `detector`, with a noise of their own.
 
     "frame_db", "band_db": PSNR against the phantom drawn at that width, in the hand and within 20 px (at 256) of both
     bones. "bias_mm": the width that `reader`'s layers show in the synthetic image, less what they show in the true one.
     """
     own = phantom.render()
-    for width in widths_mm:
-        true = phantom.render(width)
+    for number, width in enumerate(widths_mm, start=1):
+        true = detector.expose(phantom.render(width), seed=1000 * phantom.seed + number)
         seen = _read(reader, true.image, true)
         for name, source in sources.items():
             image = torch.from_numpy(source.image(Movement(width - own.jsw_mm)))[None]
@@ -67,6 +75,19 @@ def defects(image: Image, before: Masks, after: Masks) -> dict[str, float]:
     strips = border_gap(image, after, round(at_256(ROWS_PX, image.shape[-1])))
     left = {"ghost": ghost(image, before, after), "halo": halo(image, after)}
     return {name: value.item() for name, value in (strips | left).items()}
+
+
+def moved_defects(source: Source, joint: Joint, delta_mm: float) -> dict[str, float]:
+    """Defects of a joint whose space was changed, of which no truth is known, less those of the radiograph itself.
+
+    The ghost has nothing to be compared with: a radiograph has none where nothing moved.
+    """
+    movement = Movement(delta_mm)
+    masks = joint.masks[None]
+    after = torch.from_numpy(source.masks(movement))[None].to(masks.dtype)
+    found = defects(torch.from_numpy(source.image(movement))[None, None], masks, after)
+    known = defects(joint.image[None], masks, masks)
+    return {name: value - (0.0 if name == "ghost" else known[name]) for name, value in found.items()}
 
 
 @torch.no_grad()

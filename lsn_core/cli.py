@@ -102,7 +102,7 @@ def _tell(text: str) -> None:
 def train_masks(
     run_dir: Annotated[Path, typer.Argument(help="Folder of the run: checkpoints, metrics, and outlines.safetensors.")],
     data: Annotated[
-        str | None, typer.Option(metavar="PATH", help="Folder or packed file whose masks to learn; none: phantoms only.")
+        str | None, typer.Option(metavar="PATH", help="Folder or packed file of drawn masks; none: phantoms only.")
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps of 16 images, a fifth of them with phantoms alone.")] = 5000,
     phantoms: Annotated[int, typer.Option(min=1, help="How many to draw.")] = 1000,

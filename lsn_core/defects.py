@@ -6,11 +6,12 @@ again at that width, or the radiograph itself. The third, a halo round the bones
 
 import torch
 
-from lsn_core.masks import at_256, bones, dilate, grow
+from lsn_core.masks import FRAME, at_256, bones, dilate, grow
 from lsn_core.metrics import BAND_PX, masked_mean
 from lsn_core.shapes import Image, Masks, PerItem
 
 EDGE_PX = 4.0  # at 256: how far a bone's blurred edge reaches beyond its mask
+LEAST_PX = 100.0  # at 256, of a band: of fewer, edges are most
 
 
 def border_gap(image: Image, masks: Masks, rows: int) -> dict[str, PerItem]:
@@ -45,5 +46,7 @@ def ghost(image: Image, before: Masks, after: Masks) -> PerItem:
     """
     width, size = at_256(BAND_PX, image.shape[-1]), image.shape[-1]
     old, free = bones(before), after[:, :1] * (1 - bones(dilate(after, at_256(EDGE_PX, size))))
-    inner, outer = old * grow(1 - old, width), (1 - old) * grow(old, width)
-    return masked_mean(image, inner * free) / masked_mean(image, outer * free) - 1
+    bands = torch.cat((old * grow(1 - old, width), (1 - old) * grow(old, width)), dim=1) * free
+    enough = (bands.sum(dim=(2, 3)) >= LEAST_PX * (size / FRAME) ** 2).all(dim=1)
+    contrast = masked_mean(image, bands[:, :1]) / masked_mean(image, bands[:, 1:]) - 1
+    return torch.where(enough, contrast, torch.nan)

@@ -18,7 +18,7 @@ from lsn_core.critic import Critic
 from lsn_core.files import InputError, atomic, read_bytes
 from lsn_core.masks import at_256, bones, dilate
 from lsn_core.radiograph import absorbance, display
-from lsn_core.shapes import Image, Layers, Logits, Masks
+from lsn_core.shapes import Bones, Image, Layers, Logits, Masks
 from lsn_core.transunet import TransUNet
 from lsn_core.unet import UNet
 
@@ -141,7 +141,15 @@ def enlarge(layers: Float[Tensor, "b 3 y x"], image: Image, masks: Masks) -> Lay
     absorbed = absorbance(image) * masks[:, :1]
     guess = F.interpolate(absorbance(layers), image.shape[-2:], mode="bilinear") * masks
     soft = torch.where(bones(masks) > 0, torch.minimum(guess[:, :1], absorbed), absorbed)
-    share = guess[:, 1:] + 1e-6 * masks[:, 1:]  # where the copy has no bone at all, both take the same
+    return around_soft(soft, absorbed, guess[:, 1:], masks)
+
+
+def around_soft(soft: Image, absorbed: Image, bones_as: Bones, masks: Masks) -> Layers:
+    """Layers that absorb `absorbed` in all, `soft` of it in the soft tissue, the rest in the bones divided `bones_as`.
+
+    All in absorbance; where that has no bone at all, the bones whose mask is there take the same.
+    """
+    share = bones_as + 1e-6 * masks[:, 1:]
     bone = (absorbed - soft) * share / share.sum(dim=1, keepdim=True).clamp_min(1e-9)
     return display(torch.cat((soft, bone), dim=1))
 

@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -28,8 +29,9 @@ from lsn_core.movement import find_hinge
 from lsn_core.networks import Separator, load_generator, weights_path
 from lsn_core.pack import SUFFIX, pack
 from lsn_core.sampling import Plan
-from lsn_core.synthesis import Source
+from lsn_core.synthesis import Source, settled
 
+FIELDS_MM = (5.0, 100.0)  # what a radiograph of one joint may be wide
 RECIPE = "recipe.json"  # of a production: what must be the same when it goes on
 
 Told = Callable[[Refused], None]
@@ -50,18 +52,23 @@ class Maker:
         return cls(load_generator(weights), weights_hash(weights), plan, size)
 
     def prepared(self, joint: Joint) -> "Prepared":
-        """A joint at the production's size, separated. Raises `InputError` where its joint space is not known in mm."""
+        """A joint at the production's size, separated. Raises `InputError` where its widths are not known in mm."""
         if not joint.spacing_mm:
             raise InputError(f"{joint.name}: has no pixel spacing, so no widths in mm; state it with --spacing-mm")
+        field = joint.spacing_mm * joint.image.shape[-1]
+        if not FIELDS_MM[0] <= field <= FIELDS_MM[1]:
+            told = f"at {joint.spacing_mm:.4g} mm a pixel it is {field:.4g} mm wide, which no joint is"
+            raise InputError(f"{joint.name}: {told}; correct the spacing, or crop the joint alone")
         joint = resize(joint, self.size or joint.image.shape[-1])
         masks = joint.masks[None]
+        wide = self.separate.widen(masks)
         with torch.no_grad():
-            layers = self.separate(joint.image[None], masks)
+            layers = settled(self.separate(joint.image[None], masks), wide)
         space = measure(layers[0].numpy(), masks[0].numpy() > 0, spacing_mm=joint.spacing_mm)
         if space is None:
             raise InputError(f"{joint.name}: no joint space was found in its layers; redraw its masks")
         hinge = find_hinge(masks, spacing_mm=joint.spacing_mm)
-        return Prepared(joint, Source.of(layers, self.separate.widen(masks), masks, hinge), space.jsw_mm)
+        return Prepared(joint, Source.of(layers, wide, masks, hinge), space.jsw_mm)
 
     def rows(self, ready: "Prepared", split: str) -> list[dict[str, str]]:
         """The labels of all copies of a joint."""
@@ -102,7 +109,7 @@ def produce(out: Path, some: Iterable[Candidate], maker: Maker, *, told: Told) -
             rows += made
             yield len(made)
     if not rows:
-        shutil.rmtree(out)
+        _discard(out)
         raise InputError(f"{out}: none of the radiographs could be used, so nothing was written there")
     write_text(out / MANIFEST, as_csv(rows, (*COLUMNS, "jsw_mm"), header=True))
 
@@ -110,13 +117,15 @@ def produce(out: Path, some: Iterable[Candidate], maker: Maker, *, told: Told) -
 def workplace(out: Path) -> Path:
     """The folder that a production is written to: `out`, or one beside the packed file that it will become.
 
-    Raises `InputError` where that file is there already.
+    Raises `InputError` where that file or the table beside it is there already.
     """
     if out.suffix != SUFFIX:
         return out
-    if out.exists():
-        raise InputError(f"{out}: exists already; name another file")
-    return out.with_suffix(".part")
+    folder, table = out.with_suffix(".part"), out.with_suffix(".csv")
+    for path in (out,) if (folder / RECIPE).exists() else (out, table):
+        if path.exists():
+            raise InputError(f"{path}: exists already; name another file")
+    return folder
 
 
 def _begin(out: Path, maker: Maker) -> None:
@@ -126,10 +135,18 @@ def _begin(out: Path, maker: Maker) -> None:
     if (out / RECIPE).exists():
         if read_json(out / RECIPE) != recipe:
             raise InputError(f"{out}: was begun with another plan or other weights; name another folder")
-    elif out.exists() and any(out.iterdir()):
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: holds other files; name a new folder")
     else:
         write_json(out / RECIPE, recipe)
+
+
+def _discard(out: Path) -> None:
+    """Remove a production that made nothing."""
+    for name in (LABELS, RECIPE):
+        (out / name).unlink()
+    with suppress(OSError):  # it holds something else, or is where the user is
+        out.rmdir()
 
 
 def _whole(rows: list[dict[str, str]], copies: int) -> list[dict[str, str]]:
@@ -167,7 +184,7 @@ def write_copy(out: Path, source: Source, row: dict[str, str]) -> None:
 
 def packed(folder: Path, out: Path) -> Path:
     """Put a finished production into one file, with its labels beside it as a .csv, and remove the folder."""
-    pack(open_dataset(folder, split="all"), out)
     shutil.copy(folder / LABELS, out.with_suffix(".csv"))
+    pack(open_dataset(folder, split="all"), out)
     shutil.rmtree(folder)
     return out
