@@ -56,7 +56,7 @@ class Onlooker(nn.Module):
 
 
 class Outliner(nn.Module):
-    """Outlines and kind of radiographs of any grey-level window; 0.9 M parameters."""
+    """Outlines and kind of radiographs of any grey-level window; 1.0 M parameters."""
 
     def __init__(self) -> None:
         """Fresh weights from torch's global random state."""

@@ -27,8 +27,8 @@ COLUMNS = {
     "worst_px": ("95th, px", "{:.1f}"),
     "refused": ("refused", "{:.3f}"),
 }
-LEGEND = """mean over images [95 % interval, over joints]; px of a 256 px frame: mean distance between outlines drawn and
-found, both ways, without the 4 px beside the frame's edge; 95th: the 95th percentile, of the worse bone.
+LEGEND = """mean over images [95 % interval, over joints]; px of a 256 px frame: mean distance between the outlines of
+both masks, both ways, without the 4 px beside the frame's edge; 95th: the 95th percentile, of the worse bone.
 refused: share of the images that the network would not draw by itself; their outlines count in the other columns."""
 
 

@@ -21,6 +21,8 @@ PAGE = "# The book\n\nA formula, $a^2$, and [a chapter](../notebooks/01_a.ipynb)
 PLOT = """from lsn_core.explorer import show_explorer
 from lsn_core.phantom import Phantom
 show_explorer(Phantom(seed=seed, size=64).render(), label="a joint")"""
+WIDGET = """from lsn_core.explorer_widget import explorer_widget
+explorer_widget(Phantom(seed=seed, size=64).render(), label="a joint that is live in JupyterLab")"""
 PROFILE = "notebooks: {01_a: {seed: 3}}\n"
 
 
@@ -46,7 +48,7 @@ def built(root: Path, **options) -> Path:
 def site(tmp_path_factory) -> Path:
     """A small book built in a folder whose name has a space."""
     write = "from pathlib import Path\nPath(out_dir).mkdir(parents=True)\nPath(out_dir, 'seed').write_text(str(seed))"
-    return built(small_book(tmp_path_factory.mktemp("a book"), write, PLOT)).parent
+    return built(small_book(tmp_path_factory.mktemp("a book"), write, PLOT, WIDGET)).parent
 
 
 def test_toc_is_read_in_order():
@@ -199,6 +201,19 @@ def test_the_site_is_whole(site):
     assert not list(root.rglob("*.failed.ipynb"))
     pages = [path for path in site.rglob("*") if path.suffix in (".html", ".ipynb", ".js")]
     assert not [path for path in pages if str(root) in path.read_text(encoding="utf-8")]
+
+
+def test_a_live_widget_is_published_as_its_figure(page, site):
+    """Its state is not, nor any script that would look for a kernel or for the rest of itself elsewhere."""
+    for folder, kept in (("executed", True), ("src/notebooks", False)):
+        assert ("widgets" in json.loads((site.parents[1] / folder / "01_a.ipynb").read_text())["metadata"]) is kept
+    html = (site / "notebooks/01_a.html").read_text(encoding="utf-8")
+    assert "jupyter.widget" not in html and "require" not in html.lower().replace("required", "")
+    read_page(page, (site / "notebooks/01_a.html").as_uri())
+    widget = page.locator(".lsn-jsw", has=page.get_by_role("img", name="a joint that is live in JupyterLab"))
+    widget.get_by_label("Joint space width in millimetres").press("End")
+    assert "(+3.00 mm)" in widget.locator("output").inner_text()
+    assert page.locator(".lsn-jsw[data-state=ready]").count() == 2 and not page.complaints and not page.blocked
 
 
 def served(folder: Path):
