@@ -57,6 +57,14 @@ def width_errors(
             yield {"method": name, "width_mm": width, "name": own.name, "joint": own.joint} | scores
 
 
+def mean_curves(rows: Iterable[dict[str, Any]], score: str) -> dict[str, list[float]]:
+    """Of each method the mean of a score over joints, at each width of `width_errors`, from the narrowest on."""
+    values: dict[str, dict[float, list[float]]] = {}
+    for row in rows:
+        values.setdefault(row["method"], {}).setdefault(row["width_mm"], []).append(row[score])
+    return {method: [float(np.nanmean(found[w])) for w in sorted(found)] for method, found in values.items()}
+
+
 def _scores(image: Image, true: Joint) -> dict[str, float]:
     """PSNR in dB against the true image."""
     masks, errors = true.masks[None], (image - true.image[None]) ** 2

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-SPOKEN = ("print(", "show_explorer(")  # last lines whose output is text or a page's own figure
+SPOKEN = ("print(", "show_explorer(", "explorer_widget(")  # last lines whose output is text or a page's own figure
 
 
 def cells(path: Path, kind: str) -> list[dict]:
@@ -76,7 +76,7 @@ def test_prose_leads_and_there_is_an_exercise_a_recap_and_one_title(chapter):
 
 def test_every_figure_has_a_caption_a_name_and_an_alternative_text(chapter):
     words = (
-        r"\w+_figure|\w*curves|\w+_grids?|image_row|labelled|outlined|agreement|bands|hand_map|show_explorer|live\.draw"
+        r"\w+_figure|\w*curves|\w+_grids?|image_row|labelled|outlined|agreement|bands|hand_map|show_explorer|explorer_widget|live\.draw"
     )
     figures = re.compile(rf"^({words})\(", re.MULTILINE)
     for cell in cells(chapter, "code"):
@@ -186,6 +186,20 @@ def test_quick_ablation_trains_measures_and_ranks(book):
     assert live["anchored"]["psnr_hand_db"] > 120 > live["baseline"]["psnr_hand_db"]
     assert live["anchored"]["film_layer_error"] < live["baseline"]["film_layer_error"]
     assert len(metrics["ranked"]) == 16 and metrics["ranked"][-1] == "baseline"
+
+
+def test_quick_adjusted_joints_are_true_and_labelled(book):
+    metrics = found(book, "07_adjustable_jsw")
+    assert metrics["refused"] == {
+        name: name != "upright" for name in ("upright", "upside down", "on its side", "negative", "noise")
+    }
+    assert all(abs(bias) < 0.15 for curve in metrics["curves"]["bias_mm"].values() for bias in curve)
+    assert min(metrics["curves"]["band_db"]["shipped"]) > 28
+    plain, continued = (metrics["defects"][name]["grain"] for name in ("last row repeated", "continued"))
+    assert plain < 0.1 and continued > 0.5, "a repeated row has no grain from top to bottom"
+    shares = [metrics["classes"].count(k) / len(metrics["classes"]) for k in range(5)]
+    assert all(abs(share - 0.2) < 0.06 for share in shares), "each class a fifth"
+    assert metrics["replayed"] < 1e-5 and abs(metrics["label_error_mm"]["mean"]) < 0.15
 
 
 @pytest.mark.browser
