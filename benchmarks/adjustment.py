@@ -1,6 +1,6 @@
 """How true are synthetic joints at each joint space width, and what gives them away?
 
-python benchmarks/adjustment.py [--data PATH] [--phantoms N] [--sigmoid WEIGHTS] [--out JSON]
+python benchmarks/adjustment.py [--data PATH] [--phantoms N] [--threads N] [--sigmoid WEIGHTS] [--out JSON]
 
 Phantoms of 256 px, clean and as film, are separated at their own width, moved to widths from -1 to 3 mm, and compared
 with the same phantom drawn at that width: PSNR, and the width that the shipped generator sees in both. "true layers" is
@@ -27,6 +27,7 @@ from lsn_core.files import InputError
 from lsn_core.joint import Joint
 from lsn_core.networks import load_generator
 from lsn_core.phantom import drawn
+from lsn_core.production import weights_hash
 from lsn_core.results import interval, summarise, table, write_metrics
 from lsn_core.synthesis import Source, settled
 
@@ -94,11 +95,13 @@ def printed(found: dict[str, dict[str, dict[str, Any]]], forms: dict[str, str], 
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--phantoms", type=int, default=60)
+    for name, default in (("phantoms", 60), ("threads", torch.get_num_threads())):
+        parser.add_argument(f"--{name}", type=int, default=default)
     for name in ("data", "sigmoid"):
         parser.add_argument(f"--{name}")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
     models = {"harmonic": harmonic(size=SIZE), "cut": cut_out(size=SIZE), "partition": load_generator("compact")}
     models |= {"sigmoid": load_generator(asked.sigmoid)} if asked.sigmoid else {}
     results = {}
@@ -111,8 +114,9 @@ def main() -> None:
         print(printed(results["radiographs"], DEFECTS, "mm more"))
     if asked.out:
         known = {"phantoms": asked.phantoms, "first_seed": FIRST, "size": SIZE, "widths_mm": list(WIDTHS_MM)}
-        fingerprint = open_dataset(asked.data, split="test").fingerprint() if asked.data else None
-        print(write_metrics(asked.out, results, kind="errors of adjusted joints", data=fingerprint, **known))
+        known["data"] = open_dataset(asked.data, split="test").fingerprint() if asked.data else None
+        known["weights"] = {name: weights_hash(name) for name in filter(None, ("compact", asked.sigmoid))}
+        print(write_metrics(asked.out, results, kind="errors of adjusted joints", **known))
 
 
 if __name__ == "__main__":
