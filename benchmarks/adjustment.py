@@ -115,7 +115,8 @@ def main() -> None:
     if asked.out:
         known = {"phantoms": asked.phantoms, "first_seed": FIRST, "size": SIZE, "widths_mm": list(WIDTHS_MM)}
         known["data"] = open_dataset(asked.data, split="test").fingerprint() if asked.data else None
-        known["weights"] = {name: weights_hash(name) for name in filter(None, ("compact", asked.sigmoid))}
+        known["partition"] = weights_hash("compact")
+        known["sigmoid"] = weights_hash(asked.sigmoid) if asked.sigmoid else None
         print(write_metrics(asked.out, results, kind="errors of adjusted joints", **known))
 
 
