@@ -1,8 +1,9 @@
-"""What the benchmark of training compares is one and the same step."""
+"""What the benchmarks compare is one and the same."""
 
 import runpy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from lightning_fabric import Fabric
@@ -56,3 +57,16 @@ def test_a_case_is_measured_whole(benchmark):
     assert found["times_plain"] == found["plain_seconds"] / found["seconds"]
     assert 0 < found["utilisation"] < 1 and sum(found["parts"].values()) == pytest.approx(1)
     assert len(benchmark["line"](found)) == len(benchmark["COLUMNS"])
+
+
+def test_the_ways_to_synthesise_make_the_same_images():
+    """The batch and the stored layers agree within 1e-3; PIL's nearest pixel is off by what an edge is."""
+    ways = runpy.run_path(str(SCRIPT.with_name("synthesis.py")))
+    joint = ways["Phantom"](7, size=64).render()
+    source, some = ways["stored"](joint, joint.layers[None], 0.0), ways["movements"](6)
+    exact = ways["by_shift"](source, some, torch.device("cpu"))[:, 0].numpy()
+    made = np.zeros_like(exact)
+    with ways["workers"](2) as pool:
+        assert np.abs(ways["by_source"](pool, source, some, made) - exact).max() < 1e-3
+    assert 0.01 < np.abs(ways["by_pil"](source, some, made) - exact).max() < 0.5
+    assert np.abs(made - exact).mean() < 0.02
