@@ -73,7 +73,7 @@ def separate(
 
 @images_app.command()
 def adjust(
-    image: Annotated[Path, typer.Argument(help="One radiograph.")],
+    image: Annotated[Path, typer.Argument(help="Radiograph of one joint.")],
     jsw_mm: Annotated[float, typer.Option(min=-8, max=12, help="Joint space width to show; negative: overlap.")],
     out: Annotated[Path, typer.Option(help="File to write, a 16-bit .png.")],
     moving: Annotated[Moving, typer.Option(help="Which bones move.")] = Moving.BOTH,
@@ -128,15 +128,16 @@ def synthesize(
     widths = {"low_mm": low_mm, "high_mm": high_mm, "spread_mm": spread_mm, "like": read_widths(like) if like else ()}
     moves = {"slide_mm": slide_mm, "degrees": degrees, "moving": str(moving), "seed": seed}
     maker = Maker.of(weights, Plan(str(plan), copies, **widths, **moves), size=size)
-    some = list(candidates(data, outliner_of(outlines), split=split, spacing_mm=spacing_mm))
     folder, refused = workplace(out), []
+    some = list(candidates(data, outliner_of(outlines), split=split, spacing_mm=spacing_mm, out=folder))
     try:
         made = sum(produce(folder, tqdm(some, desc="synthesis", unit="radiograph"), maker, told=refused.append))
     except KeyboardInterrupt:
         typer.echo("stopped; what is done is whole, and the same command goes on", err=True)
         raise typer.Exit(130) from None
-    for one in refused:
-        typer.echo(f"error: {one.why}", err=True)
+    finally:
+        for one in refused:
+            typer.echo(f"error: {one.why}", err=True)
     typer.echo(f"{out}: {len(rows := read_labels(folder / LABELS))} images, {made} of them new; {tally(rows)}")
     if folder != out:
         packed(folder, out)

@@ -27,14 +27,12 @@ def continued(layers: Layers, masks: Masks, margin: int) -> Float[Tensor, "b 3 y
     """
     if not 0 <= margin < layers.shape[-2]:
         raise ValueError(f"margin {margin} is not between 0 and the frame's {layers.shape[-2]} rows")
-    padded = torch.nn.functional.pad(layers, (0, 0, margin, margin))
-    for item, where, out in zip(layers.cpu().numpy(), masks.cpu().numpy() > 0, padded, strict=True):
+    above, below = torch.zeros_like(layers[..., :margin, :]), torch.zeros_like(layers[..., :margin, :])
+    for k, (item, where) in enumerate(zip(layers.detach().cpu().numpy(), masks.cpu().numpy() > 0, strict=True)):
         for bone in (1, 2):
-            above = _beyond(item[bone], where[bone], margin)
-            below = _beyond(item[bone][::-1], where[bone][::-1], margin)
-            out[bone, :margin] = torch.from_numpy(above).to(out).flip(0)
-            out[bone, out.shape[-2] - margin :] = torch.from_numpy(below).to(out)
-    return padded
+            above[k, bone] = torch.from_numpy(_beyond(item[bone], where[bone], margin)).flip(0)
+            below[k, bone] = torch.from_numpy(_beyond(item[bone][::-1], where[bone][::-1], margin))
+    return torch.cat((above, layers, below), dim=-2)
 
 
 def _beyond(layer: np.ndarray, mask: np.ndarray, margin: int) -> np.ndarray:
@@ -59,9 +57,9 @@ def _sides(mask: np.ndarray, margin: int) -> Callable[[np.ndarray], np.ndarray]:
     """
     rows = np.flatnonzero(mask.sum(axis=1) >= NARROWEST)
     ends = np.array([np.flatnonzero(mask[row])[[0, -1]] for row in rows]).reshape(-1, 2)
-    if len(rows) < NARROWEST:
+    slopes, starts = np.polyfit(rows, ends, 1) if len(rows) >= NARROWEST else np.zeros((2, 2))
+    if starts[1] - starts[0] < NARROWEST - 1:
         return lambda depths: np.tile((0.0, mask.shape[1] - 1.0), (len(depths), 1))
-    slopes, starts = np.polyfit(rows, ends, 1)
     if margin * np.ptp(slopes) > 0.5 * np.ptp(starts):
         slopes = np.full(2, slopes.mean())
     return lambda depths: starts + depths[:, None] * slopes

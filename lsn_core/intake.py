@@ -3,6 +3,7 @@
 One bad file never stops the others: it is refused with a sentence, and the rest goes on.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -50,20 +51,20 @@ class Candidate:
 
 
 def candidates(
-    data: Path, outliner: Callable[[], Outliner], *, split: str, spacing_mm: float | None
+    data: Path, outliner: Callable[[], Outliner], *, split: str, spacing_mm: float | None, out: Path | None = None
 ) -> Iterator[Candidate]:
     """The radiographs of a data set, or of a folder that nothing lists; `spacing_mm` is that of images without one.
 
-    Raises `InputError` where there is neither.
+    What was written to `out` below the folder is none of them. Raises `InputError` where there is neither.
     """
     try:
         listing(data)
     except UnlistedError:
         if not data.is_dir():
             raise
-        yield from (
-            Candidate(name, reader(path, outliner, spacing_mm=spacing_mm)) for name, path in _named(radiographs([data]))
-        )
+        found = radiographs([data], out=out)
+        refuse_twins(found)
+        yield from (Candidate(stem(path), reader(path, outliner, spacing_mm=spacing_mm)) for path in found)
         return
     dataset = open_dataset(data, split=split)
     for index, row in enumerate(dataset.rows):
@@ -71,15 +72,14 @@ def candidates(
         yield Candidate(row.name, lambda index=index: _measured(dataset[index], spacing_mm), split)
 
 
-def _named(paths: list[Path]) -> Iterator[tuple[str, Path]]:
-    """Paths with their stems, which must differ. Raises `InputError`."""
-    refuse_twins(paths)
-    yield from ((stem(path), path) for path in paths)
+def radiographs(paths: list[Path], *, out: Path | None = None) -> list[Path]:
+    """The images among files and below folders, without masks, layers, and what an earlier run wrote to `out` there.
 
-
-def radiographs(paths: list[Path]) -> list[Path]:
-    """The images among files and below folders, without masks and layers. Raises `InputError` where none is left."""
-    files = [file for path in paths for file in (images_below(path) if path.is_dir() else [path])]
+    Raises `InputError` where none is left, and where `out` is one of the folders.
+    """
+    if out and any(path.is_dir() and path.resolve() == out.resolve() for path in paths):
+        raise InputError(f"{out}: holds the radiographs; name another folder, so that they are not mixed up")
+    files = [file for path in paths for file in (_below(path, out) if path.is_dir() else [path])]
     found = [file for file in files if not any(mark in stem(file) for mark in NO_IMAGE)]
     if not found:
         told = "no radiograph there; give images, or a folder of them: masks and layers are none"
@@ -87,12 +87,20 @@ def radiographs(paths: list[Path]) -> list[Path]:
     return found
 
 
+def _below(folder: Path, out: Path | None) -> list[Path]:
+    """The images below a folder, but for those below `out`."""
+    found = images_below(folder)
+    return [path for path in found if not path.resolve().is_relative_to(out.resolve())] if out else found
+
+
 def refuse_twins(paths: list[Path]) -> None:
     """Raise `InputError` for images that would write files of one name."""
     stems = [stem(path) for path in paths]
-    twice = {name for name in stems if stems.count(name) > 1}
+    twice = sorted(name for name, count in Counter(stems).items() if count > 1)
     if twice:
-        raise InputError(f"{', '.join(sorted(twice))}: two images have this name, and so would their layers; run apart")
+        more = f" and {len(twice) - 3} more" if len(twice) > 3 else ""
+        told = "two images have this name, and so would what is made of them; rename one, or do their folders apart"
+        raise InputError(f"{', '.join(twice[:3])}{more}: {told}")
 
 
 def reader(
@@ -108,10 +116,14 @@ def reader(
 
 def read_joint(path: Path, outliner: Callable[[], Outliner], *, drawn: tuple[Path | None, Path | None]) -> Joint:
     """One image and its masks. Raises `InputError` for an image or mask that cannot be used, and for no joint."""
-    files = [mask or mask_beside(path, part) for mask, part in zip(drawn, LAYERS[1:], strict=True)]
-    if not all(files):
-        return read_undrawn(path, outliner())
+    files = {part: mask or mask_beside(path, part) for mask, part in zip(drawn, LAYERS[1:], strict=True)}
+    lacking = [part for part, file in files.items() if file is None]
+    if len(lacking) == 1:
+        raise InputError(f"{path}: has a mask of one bone only; draw {lacking[0]} too, or move the other away")
     image, header = read_square(path)
+    if lacking:
+        return as_joint(path, image, header, draw_masks(image, outliner(), str(path)))
+    files = files.values()
     lower, upper = (fit_mask(decode_mask(read_bytes(file), str(file)), image, header, str(file)) for file in files)
     return as_joint(path, image, header, np.stack((hand_mask(image) | lower | upper, lower, upper)))
 

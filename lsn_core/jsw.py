@@ -42,7 +42,7 @@ def svdh_like(width_mm: float) -> int:
     """
     if np.isnan(width_mm):
         raise ValueError("the joint space width is not known, so it has no class")
-    return sum(width_mm < least for least in SVDH_MM)
+    return sum(bool(width_mm < least) for least in SVDH_MM)
 
 
 def jsw_mm(layers: Layers, masks: Masks, *, spacing_mm: float) -> PerItem:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lsn_core.files import InputError
+from lsn_core.files import InputError, read_bytes
 from lsn_core.joint import Joint
 from lsn_core.jsw import svdh_like
 from lsn_core.manifest import COLUMNS
@@ -58,7 +58,7 @@ def label(joint: Joint, hinge: Hinge, own_mm: float, movement: Movement, copy: i
 
 def files_of(source: str, copy: int) -> dict[str, str]:
     """Paths of a synthetic image and its masks, below the data set's folder."""
-    stem = f"{source}_{copy:03d}"
+    stem = f"{'/'.join('_' if part == '..' else part for part in source.split('/'))}_{copy:03d}"
     return {"image": f"{stem}.png", **{bone: f"{stem}_mask_{bone}.png" for bone in BONES}}
 
 
@@ -72,7 +72,7 @@ def read_labels(path: Path) -> list[dict[str, str]]:
     """The whole rows of a labels.csv; a last one that was cut off is left out. Raises `InputError` for another file."""
     if not path.is_file():
         return []
-    text = path.read_text(encoding="utf-8")
+    text = read_bytes(path).decode("utf-8", errors="replace")
     reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
     if tuple(reader.fieldnames or ()) != FIELDS:
         raise InputError(f"{path}: is not a list of this version; write to another folder")

@@ -13,6 +13,8 @@ from lsn_core.shapes import Masks
 
 MOVING = {"both": 0.5, "upper": 1.0, "lower": 0.0}  # share of a change of the joint space that the upper bone makes
 
+MOST_MM, MOST_DEGREES = 5.0, 45.0  # that a bone slides across the axis and turns, either way, where users ask for it
+
 
 @dataclass(frozen=True)
 class Movement:

@@ -14,7 +14,7 @@ import numpy as np
 
 from lsn_core.files import InputError, read_bytes
 from lsn_core.jsw import SVDH_MM
-from lsn_core.movement import MOVING, Movement
+from lsn_core.movement import MOST_DEGREES, MOST_MM, MOVING, Movement
 
 PLANS = ("uniform", "matched", "around")
 LOW_MM, HIGH_MM = 0.0, SVDH_MM[0] + SVDH_MM[-1]  # in between, each of the five SvdH-like classes is as wide
@@ -43,8 +43,13 @@ class Plan:
         """Raise `InputError` for a plan that cannot be carried out."""
         if self.name not in PLANS or self.moving not in MOVING:
             raise InputError(f"plan {self.name!r}, moving {self.moving!r}: choose of {PLANS} and {tuple(MOVING)}")
-        if self.copies < 1 or min(self.spread_mm, self.slide_mm, self.degrees) < 0:
-            raise InputError("copies must be 1 or more; spread, slide and degrees 0 or more")
+        if self.copies < 1:
+            raise InputError(f"copies {self.copies}: give 1 or more")
+        amounts = {"spread": self.spread_mm, "slide": self.slide_mm, "degrees": self.degrees}
+        for name, value in amounts.items():
+            most = MOST_DEGREES if name == "degrees" else MOST_MM
+            if not 0 <= value <= most:
+                raise InputError(f"{name} {value:g}: give 0 to {most:g}")
         if not -2 <= self.low_mm < self.high_mm <= 5:
             raise InputError(f"widths from {self.low_mm} to {self.high_mm} mm: give two between -2 and 5, lower first")
         if (self.name == "matched") != bool(self.like):

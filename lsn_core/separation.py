@@ -13,7 +13,7 @@ from lsn_core.intake import Candidate, Refused, radiographs, read_undrawn, reade
 from lsn_core.inventory import mask_beside
 from lsn_core.joint import Joint
 from lsn_core.jsw import svdh_like
-from lsn_core.movement import Movement
+from lsn_core.movement import MOST_DEGREES, MOST_MM, Movement
 from lsn_core.networks import Separator, load_generator
 from lsn_core.production import Maker
 from lsn_core.radiograph import LAYERS
@@ -39,7 +39,7 @@ def separate_files(
     """
     if any(drawn) and (len(paths) > 1 or not all(drawn)):
         raise InputError("--lower and --upper: both belong to one image; give both with one image, or neither")
-    images = radiographs(paths)
+    images = radiographs(paths, out=out)
     refuse_twins(images)
     separator, outliner = load_generator(weights), outliner_of(outlines)
     for path in images:
@@ -91,6 +91,11 @@ def adjust_file(
 
     `movement` says which bone makes the change, and what the bones do beside it.
     """
+    if out.suffix.lower() != ".png" or out.resolve() == path.resolve():
+        raise InputError(f"{out}: name a new file that ends in .png")
+    for value, most in ((movement.slide_mm, MOST_MM), (movement.degrees, MOST_DEGREES)):
+        if not all(abs(one) <= most for one in value):
+            raise InputError(f"a bone may slide by {MOST_MM:g} mm and turn by {MOST_DEGREES:g} degrees; give less")
     joint = reader(path, outliner_of(outlines), spacing_mm=spacing_mm)()
     ready = Maker.of(weights, Plan(), size=None).prepared(joint)
     delta = jsw_mm - ready.own_mm

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,8 +23,10 @@ from lsn_core.images import read_image
 
 COMMANDS = (
     *("phantom", "data init", "data check", "data pack", "data fetch", "data compare"),
-    *("train", "ablate", "evaluate", "separate", "run", "book"),
+    *("masks", "separate", "adjust", "synthesize"),
+    *("train", "train-masks", "ablate", "evaluate", "run", "book"),
 )
+SYNTHESIZE = ("synthesize", "--data", "own", "--out", "out")
 LSN = [sys.executable, "-c", "from lsn_core.cli import main; main()"]
 
 
@@ -81,6 +84,10 @@ def test_unknown_words_are_refused(lsn):
         ("train", "x", "--dta", "y"),
         ("train", "x", "--devices", "0"),
         ("phantom", "x", "--count", "0"),
+        ("synthesize", "--data", "x", "--out", "y", "--copies", "0"),
+        ("synthesize", "--data", "x", "--out", "y", "--plan", "even"),
+        ("adjust", "x.png", "--out", "y.png", "--jsw-mm", "99"),
+        ("adjust", "x.png", "--out", "y.png", "--jsw-mm", "1", "--spacing-mm", "-0.1"),
     ):
         told = lsn(*words)
         assert told.code == 2 and "Error" in told.err and "Traceback" not in told.err
@@ -207,11 +214,27 @@ def test_bones_that_cover_the_frame(lsn, own, tmp_path, trained):
         (("data", "init", "own"), "own/manifest.csv: exists already; keep it, or replace it with --force"),
         (("data", "init", "absent"), "absent: no such folder; give the folder that holds"),
         (("phantom", "own"), "own/manifest.csv: exists already; choose another folder, or replace the data with --f"),
-        (("separate", "own", "--out", "out"), "own: is a folder; give the images in it, as in own/"),
-        (
-            ("separate", "own/x_mask_lower.png", "own/x_layer_soft.png", "--out", "out"),
-            "x_mask_lower.png and 1 more: no",
-        ),
+        (("separate", "own", "--out", "own"), "own: holds the radiographs; name another folder"),
+        (("separate", "own/x_mask_lower.png", "own/x_layer_soft.png", "--out", "out"), "no radiograph there; give im"),
+        (("separate", "own/a.png", "--out", "out", "--weights", "absent"), "absent: no such weights; give a"),
+        (("masks", "empty"), "empty: no such file; check the path"),
+        (("masks", "own/x_mask_lower.png"), "no radiograph there; give images"),
+        (("masks", "own", "--outlines", "absent"), "absent: no such weights; give a file, or the shipped 'outlines'"),
+        (("adjust", "own/x.png", "--jsw-mm", "1", "--out", "y.png"), "x.png: no such file; check the path"),
+        (("adjust", "own/a.png", "--jsw-mm", "1", "--out", "y.jpg"), "y.jpg: name a new file that ends in .png"),
+        (("adjust", "own/a.png", "--jsw-mm", "1", "--out", "own/a.png"), "own/a.png: name a new file that ends in"),
+        (("adjust", "own/a.png", "--jsw-mm", "1", "--out", "y.png", "--degrees", "90"), "by 45 degrees; give less"),
+        ((*SYNTHESIZE, "--low-mm", "3", "--high-mm", "1"), "widths from 3.0 to 1.0 mm: give two between -2 and 5, low"),
+        ((*SYNTHESIZE, "--plan", "matched"), "plan 'matched' needs the widths to match, as --like FILE; other plans"),
+        ((*SYNTHESIZE, "--like", "own/manifest.csv"), "own/manifest.csv: no column jsw_mm; name the column"),
+        ((*SYNTHESIZE, "--slide-mm", "nan"), "slide nan: give 0 to 5"),
+        ((*SYNTHESIZE, "--degrees", "inf"), "degrees inf: give 0 to 45"),
+        ((*SYNTHESIZE, "--split", "tset"), "own: split 'tset' has no joints; choose one of"),
+        ((*SYNTHESIZE, "--weights", "absent"), "absent: no such weights; give a trained run's folder"),
+        (("synthesize", "--data", "absent", "--out", "out"), "absent: no such folder or file; give the path of"),
+        (("synthesize", "--data", "own", "--out", "own"), "own: holds other files; name a new folder"),
+        (("synthesize", "--data", "own", "--out", "odd.yaml"), "odd.yaml: holds other files; name a new folder"),
+        (("synthesize", "--data", "own", "--out", "source.ipynb/x"), "cannot be written .*; free some space or choose"),
         (("separate", "own/a.png", "own/b.png", "--out", "out", "--lower", "own/a.png"), "--lower and --upper: both"),
         (("run", "absent.ipynb", "--out", "o.ipynb"), "absent.ipynb: no such file; check the path"),
         (
@@ -235,16 +258,112 @@ def test_words_that_cannot_be_followed(lsn, own, notebook, words, told):
     assert listing(Path(".")) == before and not Path("run").exists() and not Path("out").exists()
 
 
-def test_images_that_cannot_be_separated(lsn, own, tmp_path, trained):
-    before = listing(tmp_path)
-    for image, told in (
-        ("x.png", "x.png: no such file; check the path"),
-        ("a.png", "a_mask_lower.png: no mask of the lower bone; draw one there"),
-        ("manifest.csv", "manifest.csv: not an image that can be read; convert it"),
-    ):
-        masks = () if image == "a.png" else ("--lower", own / "a_lower.png", "--upper", own / "a_upper.png")
-        refused(lsn("separate", own / image, "--out", tmp_path / "out", "--weights", trained, *masks), told)
-    assert listing(tmp_path) == before and not (tmp_path / "out").exists()
+def errors(told) -> list[str]:
+    """The sentences on stderr, without progress."""
+    return [line for line in re.split(r"[\n\r]", told.err) if line.startswith("error: ")]
+
+
+@pytest.fixture(name="plain")
+def _plain(phantom_folder, tmp_path) -> Path:
+    """Three phantoms of 64 px with their masks, which nothing lists."""
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    for image in sorted(phantom_folder.glob("phantom_*_0000[0-2].png")):
+        for name in (image.name, *(f"{image.stem}_mask_{part}.png" for part in ("lower", "upper"))):
+            shutil.copy(phantom_folder / name, folder)
+    return folder
+
+
+def bad_files(folder: Path) -> list[str]:
+    """Add two files that cannot be used; the sentences that they earn."""
+    good = next(folder.glob("*00000.png"))
+    for name, data in (("cut", good.read_bytes()[:300]), ("text", b"hello")):
+        (folder / f"{name}.png").write_bytes(data)
+        for part in ("lower", "upper"):
+            shutil.copy(folder / f"{good.stem}_mask_{part}.png", folder / f"{name}_mask_{part}.png")
+    return [rf"{folder}/cut.png: the image is damaged .*; copy it", rf"{folder}/text.png: not an image .*; convert it"]
+
+
+def test_images_that_cannot_be_separated(lsn, plain, tmp_path):
+    """The others are; every refused one is a sentence on stderr, and the last line counts."""
+    sentences = bad_files(plain)
+    told = lsn("separate", plain, plain / "absent.png", "--out", tmp_path / "out")
+    assert told.code == 1 and told.out.splitlines()[-1] == "3 of 6 radiographs separated; 3 refused"
+    found = errors(told)
+    assert len(found) == 3 and told.err == "".join(f"{line}\n" for line in found)
+    for sentence, line in zip((*sentences, "absent.png: no such file; check the path"), found, strict=True):
+        assert re.search(sentence, line)
+    assert len(listing(tmp_path / "out")) == 9 and len(told.out.splitlines()) == 4
+
+
+def test_masks_that_are_there_are_kept(lsn, plain):
+    before = listing(plain)
+    told = lsn("masks", plain)
+    assert told.code == 1 and told.out == "0 of 3 radiographs have new masks; 3 refused\n"
+    assert all("has a mask beside it already; keep it, or draw it again with --force" in line for line in errors(told))
+    assert len(errors(told)) == 3 and listing(plain) == before
+
+
+def test_a_joint_at_another_width(lsn, plain, tmp_path):
+    image, out = next(plain.glob("*00001.png")), tmp_path / "new.png"
+    asked = ("adjust", image, "--jsw-mm", "0.8", "--out", out)
+    refused(lsn(*asked), "has no pixel spacing, so no widths in mm; state it with --spacing-mm")
+    refused(lsn(*asked, "--spacing-mm", "5"), "320 mm wide, which no joint is; correct the spacing")
+    assert not out.exists()
+    told = lsn(*asked, "--spacing-mm", str(21 / 64), "--moving", "upper", "--degrees", "-3")
+    assert told.code == 0 and not told.err
+    assert re.fullmatch(
+        rf"{out}: joint space \d.\d\d mm as measured, now 0.80 \(-.*\), SvdH-like class \d to 3\n", told.out
+    )
+    assert read_image(out).shape == (64, 64)
+
+
+def test_a_synthetic_data_set(lsn, phantom_folder, tmp_path):
+    """Made, gone on with, not replaced, matched, and packed."""
+    out, packed = tmp_path / "new", tmp_path / "packed.safetensors"
+    asked = ("synthesize", "--data", phantom_folder, "--split", "test", "--copies", "5")
+    for new in (10, 0):
+        told = lsn(*asked, "--out", out)
+        assert told.code == 0 and not errors(told)
+        counts = "class 0: 2, class 1: 2, class 2: 2, class 3: 2, class 4: 2"
+        assert told.out == f"{out}: 10 images, {new} of them new; {counts}\n2 of 2 radiographs synthesised\n"
+    before = listing(out)
+    refused(lsn(*asked, "--out", out, "--seed", "1"), "new: was begun with another plan or other weights; name another")
+    assert listing(out) == before
+    assert lsn("data", "check", out).out.endswith("10 of 10 radiographs can be used\n")
+    told = lsn(*asked, "--out", packed, "--plan", "matched", "--like", out / "labels.csv")
+    assert told.code == 0 and told.out.startswith(f"{packed}: 10 images, 10 of them new; ")
+    assert lsn("data", "check", packed).out.endswith("10 of 10 radiographs can be used\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "packed.csv", "packed.safetensors"]
+    refused(lsn(*asked, "--out", packed), "packed.safetensors: exists already; name another file")
+
+
+def test_bad_files_among_those_to_synthesise(lsn, plain, tmp_path):
+    sentences = bad_files(plain)
+    asked = ("synthesize", "--data", plain, "--copies", "2")
+    told = lsn(*asked, "--out", tmp_path / "out", "--spacing-mm", str(21 / 64))
+    assert told.code == 1 and told.out.endswith("\n3 of 5 radiographs synthesised; 2 refused\n")
+    assert all(re.search(*pair) for pair in zip(sentences, errors(told), strict=True))
+    assert lsn("data", "check", tmp_path / "out").out.endswith("6 of 6 radiographs can be used\n")
+    told = lsn(*asked, "--out", tmp_path / "none")  # each reason, and then that nothing is left
+    assert told.code == 1 and len(errors(told)) == 6 and not (tmp_path / "none").exists()
+    assert sum("state it with --spacing-mm" in line for line in errors(told)) == 3
+    assert errors(told)[-1].endswith("none: none of the radiographs could be used, so nothing was written there")
+
+
+def test_a_synthesis_that_is_stopped(lsn, plain, tmp_path, monkeypatch):
+    """Ctrl-C, as the second image is written."""
+    asked = ("synthesize", "--data", plain, "--copies", "2", "--spacing-mm", str(21 / 64), "--out", tmp_path / "out")
+
+    def stopped(*_) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("lsn_core.production.write_copy", stopped)
+        told = lsn(*asked)
+    assert told.code == 130 and "stopped; what is done is whole, and the same command goes on\n" in told.err
+    assert not (tmp_path / "out" / "manifest.csv").exists()
+    assert lsn(*asked).out.startswith(f"{tmp_path}/out: 6 images, 6 of them new; ")
 
 
 def test_check_lists_every_unusable_file(lsn, own):

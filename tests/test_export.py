@@ -1,27 +1,22 @@
-"""Files for users: phantoms that open as a data set, and layers that recompose to the image they came from."""
+"""Phantoms as files: they open as a data set, and hold their truth."""
 
 import csv
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from test_dicom import dicom
 
 from lsn_core.data import MANIFEST, open_dataset
 from lsn_core.detector import COMPUTED_RADIOGRAPHY, PERFECT
-from lsn_core.export import beside, separate_files, write_phantoms
+from lsn_core.export import write_phantoms
 from lsn_core.files import InputError
-from lsn_core.images import read_image, write_image, write_mask
+from lsn_core.images import read_image
 from lsn_core.joint import FINGERS
 from lsn_core.phantom import FIELD_MM, phantoms
 
 HALF_A_LEVEL = 0.5 / 65535 + 1e-7
 PARTS = ("soft", "lower", "upper")
-
-
-# --- phantoms --------------------------------------------------------------------------------------------------------
 
 
 def test_phantoms_open_as_a_data_set(phantom_folder):
@@ -93,112 +88,3 @@ def test_the_manifest_comes_last(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="full"):
         write_phantoms(tmp_path, count=1, size=16, seed=0)
     assert not (tmp_path / MANIFEST).exists()
-
-
-# --- separation ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(name="images")
-def _images(tmp_path) -> Path:
-    """Two images of other sizes than the generator's, with their masks beside them."""
-    folder = tmp_path / "images"
-    for stem, size in (("a", 96), ("b", 48)):
-        joint = next(phantoms(1, seed=4, size=size))
-        write_image(folder / f"{stem}.png", joint.image[0].numpy())
-        for part, mask in zip(("lower", "upper"), joint.masks[1:], strict=True):
-            write_mask(folder / f"{stem}_mask_{part}.png", mask.numpy() > 0)
-    return folder
-
-
-def separate(images: list[Path], out: Path, trained: Path, **options) -> list[str]:
-    """Separate with the trained run's generator."""
-    return list(separate_files(images, out, weights=str(trained), **options))
-
-
-def test_layers_recompose_at_the_images_own_size(images, trained, tmp_path):
-    out = tmp_path / "new" / "layers"
-    told = separate([images / "a.png", images / "b.png"], out, trained)
-    assert len(told) == 2 and told[0].startswith("a: three layers in")
-    assert sorted(p.name for p in out.iterdir()) == sorted(f"{stem}_{part}.png" for stem in "ab" for part in PARTS)
-    for stem in "ab":
-        image = read_image(images / f"{stem}.png")
-        layers = np.stack([read_image(out / f"{stem}_{part}.png") for part in PARTS])
-        assert layers.shape[1:] == image.shape
-        assert np.abs(1 - (1 - layers).prod(axis=0) - image)[image >= 0.05].max() < 4 * HALF_A_LEVEL
-        assert layers[1:].max() > 0.05  # something was separated
-
-
-def test_masks_of_other_names(images, trained, tmp_path):
-    expected = separate([images / "a.png"], tmp_path / "1", trained)
-    for part in ("lower", "upper"):
-        shutil.move(images / f"a_mask_{part}.png", images / f"{part} bone.png")
-    options = {part: images / f"{part} bone.png" for part in ("lower", "upper")}
-    told = separate([images / "a.png"], tmp_path / "2", trained, **options)
-    assert [line.split("; ")[1] for line in told] == [line.split("; ")[1] for line in expected]
-    for part in PARTS:
-        assert (tmp_path / "1" / f"a_{part}.png").read_bytes() == (tmp_path / "2" / f"a_{part}.png").read_bytes()
-
-
-def test_dicom_is_separated_as_the_same_image_in_another_container(images, trained, tmp_path):
-    """Named by its UID, whose last number is no suffix."""
-    levels = np.round(read_image(images / "a.png") * 65535).astype(np.uint16)
-    (images / "1.2.840.1").write_bytes(dicom(levels, bits=16))
-    for part in ("lower", "upper"):
-        shutil.copy(images / f"a_mask_{part}.png", images / f"1.2.840.1_mask_{part}.png")
-    separate([images / "a.png", images / "1.2.840.1"], tmp_path / "out", trained)
-    for part in PARTS:
-        one, other = (read_image(tmp_path / "out" / f"{stem}_{part}.png") for stem in ("a", "1.2.840.1"))
-        np.testing.assert_array_equal(one, other)
-
-
-def test_words_that_are_no_radiographs(images, trained, tmp_path):
-    with pytest.raises(InputError, match=r"images: is a folder; give the images in it, as in .*/images/\*.png"):
-        separate([images], tmp_path / "out", trained)
-    with pytest.raises(InputError, match=r"a_mask_lower.png and \d more: no radiograph but a mask .* by themselves"):
-        separate(sorted(images.glob("*_mask_*.png")), tmp_path / "out", trained)
-    assert not (tmp_path / "out").exists()
-
-
-def test_masks_that_a_pattern_brought_along_are_left_out(images, trained, tmp_path):
-    radiographs = [path for path in sorted(images.glob("*.png")) if "_mask_" not in path.name]
-    separate(sorted(images.glob("*.png")), tmp_path / "out", trained)
-    written = {path.name for path in (tmp_path / "out").iterdir()}
-    assert written == {f"{path.stem}_{part}.png" for path in radiographs for part in PARTS} and radiographs
-
-
-def test_the_mask_beside_an_image(tmp_path):
-    for name in ("x_mask_lower.txt", "x_mask_lower.BMP", "x1_mask_lower.png", "y[1]_mask_lower.png"):
-        (tmp_path / name).write_text("")
-    assert beside(tmp_path / "x.jpg", "lower").name == "x_mask_lower.BMP"
-    assert beside(tmp_path / "y[1].png", "lower").name == "y[1]_mask_lower.png"
-    with pytest.raises(
-        InputError, match=r"x_mask_upper.png: no mask of the upper bone; draw one there, or name it with"
-    ):
-        beside(tmp_path / "x.jpg", "upper")
-
-
-def test_options_that_do_not_go_together(images, trained, tmp_path):
-    a, b = images / "a.png", images / "b.png"
-    for some, options in (([a, b], {"lower": a, "upper": b}), ([a], {"lower": a}), ([a], {"upper": a})):
-        with pytest.raises(InputError, match="--lower and --upper: both belong to one image"):
-            separate(some, tmp_path / "out", trained, **options)
-    with pytest.raises(InputError, match="a: two images have this name"):
-        separate([a, images / "other" / "a.jpg"], tmp_path / "out", trained)
-    assert not (tmp_path / "out").exists()
-
-
-def test_nothing_is_written_before_all_is_read(images, trained, tmp_path):
-    write_mask(images / "b_mask_upper.png", np.eye(9, dtype=bool))
-    with pytest.raises(InputError, match=r"b_mask_upper.png: the mask is 9 x 9 px and its image 48 x 48; export both"):
-        separate([images / "a.png", images / "b.png"], tmp_path / "out", trained)
-    (images / "b.png").unlink()
-    with pytest.raises(InputError, match=r"b.png: no such file"):
-        separate([images / "a.png", images / "b.png"], tmp_path / "out", trained)
-    assert not (tmp_path / "out").exists()
-
-
-def test_weights_that_are_none(images, tmp_path):
-    with pytest.raises(InputError, match=r"absent: no such weights; give a trained run's folder, a file, or a shipped"):
-        separate([images / "a.png"], tmp_path / "out", tmp_path / "absent")
-    with pytest.raises(InputError, match=r"a.png: not a generator of this version"):
-        separate([images / "a.png"], tmp_path / "out", images / "a.png")

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lsn_core.joint import FINGERS
-from lsn_core.jsw import jsw_mm, measure
+from lsn_core.jsw import SVDH_MM, jsw_mm, measure, svdh_like
 from lsn_core.phantom import Phantom
 from lsn_core.radiograph import Shift, centroid, compose, display, joint_axis, shift
 
@@ -156,3 +156,29 @@ def test_a_joint_without_a_mask_or_without_bone_in_a_layer_has_no_width(missing)
     found = jsw_mm(layers, masks, spacing_mm=SPACING)
     assert found.isnan().tolist() == [True, True, False]
     assert measure(layers[0].numpy(), masks[0].numpy() > 0, spacing_mm=SPACING) is None
+
+
+# --- classes ---------------------------------------------------------------------------------------------------------
+
+CLASSES = [
+    *((99.0, 0), (1.75, 0), (1.7499, 1), (1.3125, 1), (1.3124, 2), (0.875, 2), (0.8749, 3), (0.4375, 3)),
+    *((0.4374, 4), (0.0, 4), (-0.5, 4), (-99.0, 4), (np.inf, 0), (-np.inf, 4)),
+]
+
+
+@pytest.mark.parametrize(("width", "expected"), CLASSES)
+@pytest.mark.parametrize("kind", [float, np.float64])
+def test_classes_by_hand(kind, width, expected):
+    found = svdh_like(kind(width))
+    assert found == expected and type(found) is int
+
+
+def test_classes_are_cut_at_quarters_of_a_healthy_joint_and_only_grow_as_it_narrows():
+    assert np.array_equal(np.array(SVDH_MM) / SVDH_MM[0], [1, 0.75, 0.5, 0.25])
+    found = [svdh_like(width) for width in np.linspace(3, -1, 401)]
+    assert found[0] == 0 and found[-1] == 4 and (np.diff(found) >= 0).all() and set(found) == set(range(5))
+
+
+def test_an_unknown_width_has_no_class():
+    with pytest.raises(ValueError, match="the joint space width is not known, so it has no class"):
+        svdh_like(float("nan"))
