@@ -25,9 +25,9 @@ from lsn_core.data import open_dataset
 from lsn_core.detector import COMPUTED_RADIOGRAPHY, PERFECT, Detector
 from lsn_core.files import InputError
 from lsn_core.joint import Joint
-from lsn_core.networks import load_generator
+from lsn_core.networks import load_generator, weights_path
 from lsn_core.phantom import drawn
-from lsn_core.production import weights_hash
+from lsn_core.production import file_hash
 from lsn_core.results import interval, summarise, table, write_metrics
 from lsn_core.synthesis import Source, settled
 
@@ -115,8 +115,8 @@ def main() -> None:
     if asked.out:
         known = {"phantoms": asked.phantoms, "first_seed": FIRST, "size": SIZE, "widths_mm": list(WIDTHS_MM)}
         known["data"] = open_dataset(asked.data, split="test").fingerprint() if asked.data else None
-        known["partition"] = weights_hash("compact")
-        known["sigmoid"] = weights_hash(asked.sigmoid) if asked.sigmoid else None
+        known["partition"] = file_hash(weights_path("compact"))
+        known["sigmoid"] = file_hash(weights_path(asked.sigmoid)) if asked.sigmoid else None
         print(write_metrics(asked.out, results, kind="errors of adjusted joints", **known))
 
 

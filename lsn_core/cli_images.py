@@ -53,7 +53,7 @@ def masks(
     """Draw masks of radiographs, as STEM_mask_lower.png and STEM_mask_upper.png beside each, to look at and mend."""
     from lsn_core.separation import draw_files
 
-    told(draw_files(images, outlines=outlines, force=force), "have new masks")
+    told(draw_files(images, outlines=outlines, force=force), "have masks")
 
 
 @images_app.command()
@@ -127,7 +127,7 @@ def synthesize(
 
     widths = {"low_mm": low_mm, "high_mm": high_mm, "spread_mm": spread_mm, "like": read_widths(like) if like else ()}
     moves = {"slide_mm": slide_mm, "degrees": degrees, "moving": str(moving), "seed": seed}
-    maker = Maker.of(weights, Plan(str(plan), copies, **widths, **moves), size=size)
+    maker = Maker.of(weights, Plan(str(plan), copies, **widths, **moves), size=size, outlines=outlines)
     folder, refused = workplace(out), []
     some = list(candidates(data, outliner_of(outlines), split=split, spacing_mm=spacing_mm, out=folder))
     try:

@@ -47,7 +47,9 @@ def _beyond(layer: np.ndarray, mask: np.ndarray, margin: int) -> np.ndarray:
     upright = _stretched(layer[depths], sides(depths[:1]), sides(depths))
     slow = gaussian_filter1d(upright, sigma, axis=0, mode="reflect")
     rows = slow[0] + upright[1 : margin + 1] - slow[1 : margin + 1]
-    return _stretched(rows, sides(-depths[1 : margin + 1]), sides(depths[:1])).clip(0, 1)
+    beyond = sides(-depths[1 : margin + 1])
+    narrowing = np.diff(sides(depths[:1])) / np.diff(beyond)  # a shaft absorbs as much across, however wide it is
+    return 1 - (1 - _stretched(rows, beyond, sides(depths[:1])).clip(0, 1)) ** narrowing.astype(np.float32)
 
 
 def _sides(mask: np.ndarray, margin: int) -> Callable[[np.ndarray], np.ndarray]:

@@ -4,7 +4,7 @@ One bad file never stops the others: it is refused with a sentence, and the rest
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -62,14 +62,24 @@ def candidates(
     except UnlistedError:
         if not data.is_dir():
             raise
-        found = radiographs([data], out=out)
-        refuse_twins(found)
-        yield from (Candidate(stem(path), reader(path, outliner, spacing_mm=spacing_mm)) for path in found)
+        yield from _unlisted(data, outliner, spacing_mm, out)
         return
     dataset = open_dataset(data, split=split)
     for index, row in enumerate(dataset.rows):
         split = next((name for name in SPLITS if name in row.splits), SPLITS[0])
         yield Candidate(row.name, lambda index=index: _measured(dataset[index], spacing_mm), split)
+
+
+def _unlisted(
+    root: Path, outliner: Callable[[], Outliner], spacing_mm: float | None, out: Path | None
+) -> Iterator[Candidate]:
+    """The radiographs below a folder, called by their paths in it; those of one folder below it are of one joint."""
+    found = {path: (path.relative_to(root).parent / stem(path)).as_posix() for path in radiographs([root], out=out)}
+    refuse_twins(found.values())
+    for path, name in found.items():
+        read = reader(path, outliner, spacing_mm=spacing_mm)
+        joint = name if "/" not in name else Path(name).parent.as_posix()
+        yield Candidate(name, lambda read=read, name=name, joint=joint: replace(read(), name=name, joint=joint))
 
 
 def radiographs(paths: list[Path], *, out: Path | None = None) -> list[Path]:
@@ -93,10 +103,9 @@ def _below(folder: Path, out: Path | None) -> list[Path]:
     return [path for path in found if not path.resolve().is_relative_to(out.resolve())] if out else found
 
 
-def refuse_twins(paths: list[Path]) -> None:
+def refuse_twins(names: Iterable[str]) -> None:
     """Raise `InputError` for images that would write files of one name."""
-    stems = [stem(path) for path in paths]
-    twice = sorted(name for name, count in Counter(stems).items() if count > 1)
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         more = f" and {len(twice) - 3} more" if len(twice) > 3 else ""
         told = "two images have this name, and so would what is made of them; rename one, or do their folders apart"

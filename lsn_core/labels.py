@@ -30,6 +30,7 @@ FIELDS = (
     "copy",
     "seed",
     "weights",  # SHA-256 of the generator
+    "outlines",  # and of the network that drew the masks, where nobody had
 )
 
 

@@ -29,6 +29,7 @@ from lsn_core.movement import find_hinge
 from lsn_core.networks import Separator, load_generator, weights_path
 from lsn_core.pack import SUFFIX, pack
 from lsn_core.sampling import Plan
+from lsn_core.segmentation import outliner_path
 from lsn_core.synthesis import Source, settled
 
 FIELDS_MM = (5.0, 100.0)  # what a radiograph of one joint may be wide
@@ -45,11 +46,14 @@ class Maker:
     weights: str  # SHA-256
     plan: Plan
     size: int | None  # px of the images; None: each source's own
+    masks: str = ""  # SHA-256 of the network that draws masks where nobody has
 
     @classmethod
-    def of(cls, weights: str, plan: Plan, *, size: int | None) -> "Maker":
-        """With a generator by its name, run or file. Raises `InputError`."""
-        return cls(load_generator(weights), weights_hash(weights), plan, size)
+    def of(cls, weights: str, plan: Plan, *, size: int | None, outlines: str = "outlines") -> "Maker":
+        """With a generator and an outliner by their names or files. Raises `InputError`."""
+        return cls(
+            load_generator(weights), file_hash(weights_path(weights)), plan, size, file_hash(outliner_path(outlines))
+        )
 
     def prepared(self, joint: Joint) -> "Prepared":
         """A joint at the production's size, separated. Raises `InputError` where its widths are not known in mm."""
@@ -73,7 +77,7 @@ class Maker:
     def rows(self, ready: "Prepared", split: str) -> list[dict[str, str]]:
         """The labels of all copies of a joint."""
         movements = self.plan.movements(ready.joint.name, ready.own_mm, reach_mm=ready.source.reach_mm)
-        known = {"split": split, "seed": str(self.plan.seed), "weights": self.weights}
+        known = {"split": split, "seed": str(self.plan.seed), "weights": self.weights, "outlines": self.masks}
         return [label(ready.joint, ready.source.hinge, ready.own_mm, by, k) | known for k, by in enumerate(movements)]
 
 
@@ -86,9 +90,9 @@ class Prepared:
     own_mm: float
 
 
-def weights_hash(weights: str) -> str:
-    """SHA-256 of a generator's file."""
-    return hashlib.sha256(read_bytes(weights_path(weights))).hexdigest()
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(read_bytes(path)).hexdigest()
 
 
 def produce(out: Path, some: Iterable[Candidate], maker: Maker, *, told: Told) -> Iterator[int]:
@@ -130,7 +134,7 @@ def workplace(out: Path) -> Path:
 
 def _begin(out: Path, maker: Maker) -> None:
     """Write down the recipe. Raises `InputError` where another one is there, or a folder that holds something else."""
-    recipe = {"plan": asdict(maker.plan), "weights": maker.weights, "size": maker.size}
+    recipe = {"plan": asdict(maker.plan), "weights": maker.weights, "size": maker.size, "outlines": maker.masks}
     recipe["plan"]["like"] = list(maker.plan.like)
     if (out / RECIPE).exists():
         if read_json(out / RECIPE) != recipe:

@@ -136,7 +136,7 @@ def load_outliner(weights: str | Path) -> Outliner:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    path = _path(weights)
+    path = outliner_path(weights)
     outliner = Outliner()
     try:
         outliner.load_state_dict({name: value.float() for name, value in load_file(path).items()})
@@ -148,8 +148,8 @@ def load_outliner(weights: str | Path) -> Outliner:
     return outliner.eval().requires_grad_(False)
 
 
-def _path(weights: str | Path) -> Path:
-    """Where an outliner's weights are."""
+def outliner_path(weights: str | Path) -> Path:
+    """Where an outliner's weights are. Raises `InputError` where there is no such file."""
     shipped = [folder / SHIPPED / f"{SHIPPED}.safetensors" for folder in FOLDERS]
     found = [path for path in shipped if path.is_file()]
     if str(weights) == SHIPPED and found:

@@ -18,14 +18,15 @@ from lsn_core.networks import Separator, load_generator
 from lsn_core.production import Maker
 from lsn_core.radiograph import LAYERS
 from lsn_core.sampling import Plan
-from lsn_core.segmentation import Outliner, load_outliner
+from lsn_core.segmentation import Outliner, load_outliner, outliner_path
 
 Drawn = tuple[Path | None, Path | None]  # masks of the lower and the upper bone
 NOBODY: Drawn = (None, None)
 
 
 def outliner_of(weights: str) -> Callable[[], Outliner]:
-    """What loads an outliner when one is needed, once."""
+    """What loads an outliner when one is needed, once. Raises `InputError` at once where there is no such file."""
+    outliner_path(weights)
     return cache(lambda: load_outliner(weights))
 
 
@@ -40,7 +41,7 @@ def separate_files(
     if any(drawn) and (len(paths) > 1 or not all(drawn)):
         raise InputError("--lower and --upper: both belong to one image; give both with one image, or neither")
     images = radiographs(paths, out=out)
-    refuse_twins(images)
+    refuse_twins(map(stem, images))
     separator, outliner = load_generator(weights), outliner_of(outlines)
     for path in images:
         found = Candidate(stem(path), reader(path, outliner, spacing_mm=None, drawn=drawn)).take()
@@ -76,7 +77,7 @@ def draw_files(paths: list[Path], *, outlines: str, force: bool = False) -> Iter
     outliner = load_outliner(outlines)
     for path in radiographs(paths):
         if not force and any(mask_beside(path, part) for part in LAYERS[1:]):
-            yield Refused(str(path), f"{path}: has a mask beside it already; keep it, or draw it again with --force")
+            yield f"{path}: has a mask beside it already, which was left as it is; --force draws it again"
             continue
         found = Candidate(stem(path), lambda path=path: read_undrawn(path, outliner)).take()
         if isinstance(found, Joint):

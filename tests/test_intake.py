@@ -14,6 +14,7 @@ from lsn_core.export import write_phantoms
 from lsn_core.files import InputError
 from lsn_core.images import read_image, write_image, write_mask
 from lsn_core.intake import Candidate, Refused, candidates, radiographs, read_joint, reader, refuse_twins
+from lsn_core.inventory import mask_beside
 from lsn_core.joint import Joint
 from lsn_core.segmentation import Outliner
 
@@ -134,17 +135,28 @@ def test_what_was_written_there_is_not_read_again(plain):
     """Else a production that goes on would go on with its own images."""
     out = plain / "out"
     shutil.copytree(plain, out)
-    with pytest.raises(InputError, match="two images have this name"):
-        taken(plain)
-    assert len(taken(plain, out=out)) == 5
+    assert len(taken(plain)) == 10 and len(taken(plain, out=out)) == 5
     with pytest.raises(InputError, match="plain: holds the radiographs; name another folder"):
         radiographs([plain], out=plain)
     assert len(radiographs([first(plain)], out=plain)) == 1  # a single image may have its layers beside it
 
 
-def test_two_images_of_one_name(tmp_path):
-    refuse_twins([tmp_path / "a.png", tmp_path / "b.png"])
-    twins = [tmp_path / folder / f"{name}.png" for folder in "xy" for name in "abcde"]
+def test_visits_in_a_folder_are_of_one_joint(plain):
+    for visit in ("a", "b"):
+        for file in (plain / "p1" / "r2", plain / "p2" / "r2"):
+            file.mkdir(parents=True, exist_ok=True)
+            shutil.copy(first(plain), file / f"{visit}.png")
+            for part in ("lower", "upper"):
+                mask = mask_beside(first(plain), part)
+                shutil.copy(mask, file / f"{visit}_mask_{part}{mask.suffix}")
+    found = [joint for joint in taken(plain) if "/" in joint.name]
+    assert [joint.name for joint in found] == ["p1/r2/a", "p1/r2/b", "p2/r2/a", "p2/r2/b"]
+    assert [joint.joint for joint in found] == ["p1/r2", "p1/r2", "p2/r2", "p2/r2"]
+
+
+def test_two_images_of_one_name():
+    refuse_twins(["a", "b"])
+    twins = 2 * list("abcde")
     with pytest.raises(InputError, match=r"^a, b, c and 2 more: two images have this name, .*; rename one, or do"):
         refuse_twins(twins)
 

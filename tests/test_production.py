@@ -20,14 +20,15 @@ from lsn_core.joint import Joint
 from lsn_core.jsw import svdh_like
 from lsn_core.labels import LABELS, movement_of, read_labels, tally
 from lsn_core.manifest import COLUMNS
-from lsn_core.networks import load_generator
+from lsn_core.networks import load_generator, weights_path
 from lsn_core.phantom import Phantom
-from lsn_core.production import RECIPE, Maker, packed, produce, weights_hash, workplace
+from lsn_core.production import RECIPE, Maker, file_hash, packed, produce, workplace
 from lsn_core.sampling import Plan
 from lsn_core.synthesis import recompose, settled
 
 HALF_A_LEVEL = 0.5 / 65535 + 1e-7
 FINGERS = ("thumb", "index", "ring")
+SHIPPED = file_hash(weights_path("compact"))
 PLAN = Plan(copies=3, seed=2)
 
 
@@ -93,7 +94,7 @@ def test_manifest_and_labels_say_the_same(whole):
 def test_every_image_can_be_made_again_from_its_row(whole, joints, maker):
     """By the reference too, from the joint, the weights and the row."""
     for row in read_labels(whole / LABELS):
-        assert row["weights"] == weights_hash("compact") and row["seed"] == "2"
+        assert row["weights"] == SHIPPED and row["seed"] == "2"
         ready = maker.prepared(replace(joints[row["source"]], name=row["source"]))
         written, movement = read_image(whole / row["image"]), movement_of(row)
         assert np.abs(ready.source.image(movement) - written).max() <= HALF_A_LEVEL
@@ -298,5 +299,5 @@ def test_a_packing_that_was_stopped_goes_on(whole, tmp_path):
 
 def test_the_recipe_says_what_was_asked_for(whole):
     recipe = json.loads((whole / RECIPE).read_text())
-    assert recipe["plan"]["copies"] == 3 and recipe["weights"] == weights_hash("compact") and recipe["size"] is None
+    assert recipe["plan"]["copies"] == 3 and recipe["weights"] == SHIPPED and recipe["size"] is None
     assert load_generator("compact").recipe.size == 128  # whose layers came at the images' own size

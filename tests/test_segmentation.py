@@ -39,7 +39,7 @@ def strangers() -> dict[str, np.ndarray]:
 
 
 def test_the_shipped_weights_are_small_and_say_where_they_come_from():
-    path = segmentation._path("outlines")
+    path = segmentation.outliner_path("outlines")
     assert path.stat().st_size < 8e6
     with safe_open(path, framework="pt") as file:
         assert "commit" in file.metadata()["provenance"]
@@ -144,7 +144,7 @@ def test_weights_that_are_none(tmp_path, monkeypatch):
     (tmp_path / "x.safetensors").write_bytes(b"x")
     with pytest.raises(InputError, match=r"x.safetensors: not an outliner of this version"):
         load_outliner(tmp_path / "x.safetensors")
-    shipped = segmentation._path("outlines")
+    shipped = segmentation.outliner_path("outlines")
     folder = tmp_path / "weights/outlines"
     folder.mkdir(parents=True)
     (folder / "outlines.safetensors").write_bytes(shipped.read_bytes() + b"x")

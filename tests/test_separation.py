@@ -66,7 +66,7 @@ def undraw(folder: Path, stem: str) -> None:
         (folder / f"{stem}_mask_{part}.png").unlink()
 
 
-def separate(paths: list[Path], out: Path, *, outlines: str = "absent", **options) -> list[str | Refused]:
+def separate(paths: list[Path], out: Path, *, outlines: str = "outlines", **options) -> list[str | Refused]:
     return list(separate_files(paths, out, weights="compact", outlines=outlines, **options))
 
 
@@ -170,7 +170,7 @@ def test_weights_that_are_none(images, tmp_path):
         (images / "a.png", "a.png: not"),
     ):
         with pytest.raises(InputError, match=told):
-            list(separate_files([images / "a.png"], tmp_path / "out", weights=str(weights), outlines="absent"))
+            list(separate_files([images / "a.png"], tmp_path / "out", weights=str(weights), outlines="outlines"))
 
 
 def test_the_mask_beside_an_image(tmp_path):
@@ -190,7 +190,7 @@ def test_masks_are_drawn_of_images_that_have_none(images, outlines, by_hand):
     before = contents(images)
     drawn, kept, dark = draw_files([images], outlines=outlines)
     assert drawn == f"{images}/a.png: two masks beside it; look at them before you use them"
-    assert kept.why == f"{images}/b.png: has a mask beside it already; keep it, or draw it again with --force"
+    assert kept == f"{images}/b.png: has a mask beside it already, which was left as it is; --force draws it again"
     assert dark.why == f"{images}/dark.png: shows no joint; crop one"
     after = contents(images)
     assert set(after) - set(before) == {"a_mask_lower.png", "a_mask_upper.png"}
@@ -207,9 +207,8 @@ def test_masks_are_drawn_again_only_by_force(images, outlines, by_hand):
 def test_an_outliner_is_loaded_once_and_when_it_is_needed(outlines):
     load = outliner_of(outlines)
     assert load() is load()
-    outliner_of("absent")
     with pytest.raises(InputError, match="absent: no such weights; give a file, or the shipped 'outlines'"):
-        outliner_of("absent")()
+        outliner_of("absent")
 
 
 # --- other widths ----------------------------------------------------------------------------------------------------
@@ -217,7 +216,7 @@ def test_an_outliner_is_loaded_once_and_when_it_is_needed(outlines):
 
 def adjust(path: Path, out: Path, jsw_mm: float, **options) -> str:
     asked = {"spacing_mm": 21 / 96} | {key: options.pop(key) for key in ("spacing_mm",) if key in options}
-    return adjust_file(path, out, jsw_mm, Movement(**options), weights="compact", outlines="absent", **asked)
+    return adjust_file(path, out, jsw_mm, Movement(**options), weights="compact", outlines="outlines", **asked)
 
 
 def width_told(line: str) -> float:
