@@ -51,7 +51,7 @@ def width_errors(
         true = detector.expose(phantom.render(width), seed=1000 * phantom.seed + number)
         seen = _read(reader, true.image, true)
         for name, source in sources.items():
-            image = torch.from_numpy(source.image(Movement(width - own.jsw_mm)))[None]
+            image = torch.from_numpy(source.picture(Movement(width - own.jsw_mm)))[None]
             scores = _scores(image[None], true) | _defects(image[None], own, true)
             scores["bias_mm"] = _read(reader, image, true) - seen
             yield {"method": name, "width_mm": width, "name": own.name, "joint": own.joint} | scores
@@ -93,7 +93,7 @@ def moved_defects(source: Source, joint: Joint, delta_mm: float) -> dict[str, fl
     movement = Movement(delta_mm)
     masks = joint.masks[None]
     after = torch.from_numpy(source.masks(movement))[None].to(masks.dtype)
-    found = defects(torch.from_numpy(source.image(movement))[None, None], masks, after)
+    found = defects(torch.from_numpy(source.picture(movement))[None, None], masks, after)
     known = defects(joint.image[None], masks, masks)
     return {name: value - (0.0 if name == "ghost" else known[name]) for name, value in found.items()}
 

@@ -181,7 +181,7 @@ def _copies(
 def write_copy(out: Path, source: Source, row: dict[str, str]) -> None:
     """Make one image from its label and write it, 16-bit, with its masks."""
     movement = movement_of(row)
-    write_image(out / row["image"], source.image(movement))
+    write_image(out / row["image"], source.picture(movement))
     for name, mask in zip(BONES, source.masks(movement)[1:], strict=True):
         write_mask(out / row[name], mask)
 

@@ -107,6 +107,6 @@ def adjust_file(
             f"{path}: {jsw_mm:g} mm is out of reach of a joint space of {ready.own_mm:.2f}; give {span} mm"
         )
     by = Movement(delta, movement.share, movement.slide_mm, movement.degrees)
-    write_image(out, ready.source.image(by))
+    write_image(out, ready.source.picture(by))
     classes = f"SvdH-like class {svdh_like(ready.own_mm)} to {svdh_like(jsw_mm)}"
     return f"{out}: joint space {ready.own_mm:.2f} mm as measured, now {jsw_mm:.2f} ({delta:+.2f}), {classes}"
