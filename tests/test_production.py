@@ -103,7 +103,7 @@ def test_every_image_can_be_made_again_from_its_row(whole, joints, maker):
         layers = settled(separate(joint.image[None], joint.masks[None]), wide)
         again = recompose(layers, wide, movement, ready.source.hinge)[0, 0].numpy()
         assert np.abs(again - ready.source.image(movement)).max() < 1e-4
-        assert np.abs(again - written).mean() < 0.005  # the reference is linear between pixels
+        assert np.abs(again - written).mean() < 0.01  # the reference is linear between pixels
         for part, mask in zip(("lower", "upper"), ready.source.masks(movement)[1:], strict=True):
             np.testing.assert_array_equal(read_mask(whole / row[part]), mask)
 
