@@ -106,6 +106,17 @@ def scored(right: Iterable[bool]) -> dict[str, float | int]:
 
 def _by_statistics(a: Sample, b: Sample, first: Halves, second: Halves, names: list[str]) -> dict[str, Any]:
     """Logistic regression on standardised statistics; "weights" are its largest, positive for A."""
+    logits, weights = statistics_logits(a, b, first, second, names)
+    right = (logits > 0) == (torch.arange(len(logits)) < len(first.test))
+    largest = weights[:-1].abs().argsort(descending=True)[:8].tolist()
+    return scored(right.tolist()) | {"weights": {names[i]: float(weights[i]) for i in largest}}
+
+
+def statistics_logits(a: Sample, b: Sample, first: Halves, second: Halves, names: list[str]) -> tuple[Tensor, Tensor]:
+    """What a logistic regression says of the radiographs to be tested, those of A first, and its weights.
+
+    Above 0 is A. Each statistic is standardised by those to learn from, the last weight is the offset.
+    """
     train = [_columns(sample, half.train, names) for sample, half in ((a, first), (b, second))]
     test = [_columns(sample, half.test, names) for sample, half in ((a, first), (b, second))]
     everything = torch.cat(train)
@@ -115,9 +126,7 @@ def _by_statistics(a: Sample, b: Sample, first: Halves, second: Halves, names: l
         [((x - centre) / scale).clamp(-EXTREME, EXTREME).nan_to_num(0.0) for x in part] for part in (train, test)
     )
     weights = _logistic(*train)
-    right = [*(_logit(test[0], weights) > 0).tolist(), *(_logit(test[1], weights) <= 0).tolist()]
-    largest = weights[:-1].abs().argsort(descending=True)[:8].tolist()
-    return scored(right) | {"weights": {names[i]: float(weights[i]) for i in largest}}
+    return torch.cat([_logit(x, weights) for x in test]), weights
 
 
 def _columns(sample: Sample, rows: np.ndarray, names: list[str]) -> Tensor:
@@ -148,14 +157,18 @@ def _logistic(a: Tensor, b: Tensor) -> Tensor:
 
 def _by_frames(a: Sample, b: Sample, first: Halves, second: Halves, *, seed: int) -> dict[str, Any]:
     """A network that judges 128 px crops at full resolution, averaged over a frame; and where it looks."""
+    logits, gradients = frames_logits(a, b, first, second, seed=seed)
+    regions = torch.cat((a.regions[first.test], b.regions[second.test]))
+    is_a = torch.arange(len(logits)) < len(first.test)
+    return scored(((logits > 0) == is_a).tolist()) | {"saliency": attention(gradients, regions)}
+
+
+def frames_logits(a: Sample, b: Sample, first: Halves, second: Halves, *, seed: int) -> tuple[Tensor, Tensor]:
+    """What a network says of the frames to be tested, those of A first, and its gradient's size (n, 256, 256)."""
     generator = torch.Generator().manual_seed(seed)
     network = _network(generator)
     _train(network, a.frames[first.train], b.frames[second.train], generator)
-    frames = torch.cat((a.frames[first.test], b.frames[second.test]))
-    regions = torch.cat((a.regions[first.test], b.regions[second.test]))
-    logits, gradients = _judge(network, frames)
-    is_a = torch.arange(len(frames)) < len(first.test)
-    return scored(((logits > 0) == is_a).tolist()) | {"saliency": _attention(gradients, regions)}
+    return _judge(network, torch.cat((a.frames[first.test], b.frames[second.test])))
 
 
 def _network(generator: torch.Generator) -> nn.Sequential:
@@ -227,7 +240,7 @@ def _coverage(starts: range) -> Tensor:
     return along[:, None] * along
 
 
-def _attention(gradients: Tensor, regions: Tensor) -> dict[str, dict[str, float]]:
+def attention(gradients: Tensor, regions: Tensor) -> dict[str, dict[str, float]]:
     """Share of the gradient in each region of the frames, and that over the region's share of the pixels."""
     found = {}
     for k, name in enumerate(FRAME_REGIONS):

@@ -20,10 +20,11 @@ ORDER = re.findall(
     harmonic pseudo dataset pack manifest inventory crop ram layouts check data fetch batch parameters profile
     transunet unet critic networks segmentation intake stage losses dip baseline config metrics results
     segmentation_scores truth probe traces motion consistency inception texture outline appearance compare two_sample
-    checkpoint scene training validation fidelity cases evaluation figures training_figures measure_figures
+    machine checkpoint scene training validation fidelity cases evaluation figures training_figures measure_figures
     adjustment_figures reader_figures material journal keeper run ablation ranking readings readers reader_study
-    simulated_readers lessons segmentation_training movement continuation synthesis defects adjustment sampling labels
-    export production separation explorer explorer_widget notebook book cli_data cli_images cli""",
+    turing leaks simulated_readers lessons segmentation_training movement continuation synthesis defects adjustment
+    sampling labels export production separation explorer explorer_widget rater rater_widget notebook book cli_data
+    cli_images cli""",
 )
 POSITIONAL_DEFAULTS = {"phantom.Phantom.render"}  # design.md, section 8
 EQUATIONS = {  # of the paper: the functions, classes and settings whose docstring or comment names each

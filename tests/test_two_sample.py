@@ -163,12 +163,12 @@ def test_attention_is_a_share_of_the_gradient_over_a_share_of_the_pixels():
     regions = torch.zeros(2, 256, 256, dtype=torch.uint8)
     regions[:, :64] = 3
     gradients = torch.ones(2, 256, 256)
-    even = two_sample._attention(gradients, regions)
+    even = two_sample.attention(gradients, regions)
     assert even["air"] == pytest.approx({"share": 0.75, "per_area": 1.0})
     assert even[FRAME_REGIONS[3]] == pytest.approx({"share": 0.25, "per_area": 1.0})
     assert even["bone"] == {"share": 0.0, "per_area": 0.0}
     gradients[:, :64] *= 9
-    assert two_sample._attention(gradients, regions)[FRAME_REGIONS[3]] == pytest.approx(
+    assert two_sample.attention(gradients, regions)[FRAME_REGIONS[3]] == pytest.approx(
         {"share": 0.75, "per_area": 3.0}
     )
 
