@@ -11,6 +11,7 @@ import typer
 
 from lsn_core.cli_data import Split, data_app
 from lsn_core.cli_images import images_app, pairs
+from lsn_core.cli_turing import turing_app
 from lsn_core.files import InputError
 
 app = typer.Typer(
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.add_typer(images_app)
+app.add_typer(turing_app, name="turing")
 
 
 @app.command()

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image as Picture
+from tqdm import tqdm
 
+from lsn_core.compare import Sample, measure
 from lsn_core.data import open_dataset
 from lsn_core.dataset import JointDataset
 from lsn_core.files import InputError, atomic, write_json
@@ -201,6 +203,18 @@ def windowed(image: np.ndarray) -> np.ndarray:
     """An image (h, w) whose darkest and brightest pixels are shown alike in all."""
     low, high = np.percentile(image, WINDOW)
     return (SHOWN[0] + (image - low) / max(high - low, 1e-6) * (SHOWN[1] - SHOWN[0])).clip(0, 1)
+
+
+def shown_samples(
+    data: str, synthetic: str, *, split: str, size: int, seed: int
+) -> tuple[Sample, Sample, dict[str, str]]:
+    """All synthetic and all real images as they would be shown, measured for a machine; and which data they are."""
+    random, samples, known = np.random.default_rng(seed), [], {}
+    for name, path, part in ((SYNTHETIC, synthetic, "all"), (REAL, data, split)):
+        dataset = open_dataset(path, split=part)
+        samples.append(measure(as_shown(joint, size, random) for joint in tqdm(dataset, desc=name, unit="image")))
+        known[name] = dataset.fingerprint()
+    return *samples, known
 
 
 def write_shown(path: Path, levels: np.ndarray) -> None:

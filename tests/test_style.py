@@ -24,7 +24,7 @@ ORDER = re.findall(
     adjustment_figures reader_figures material journal keeper run ablation ranking readings readers reader_study
     turing leaks simulated_readers lessons segmentation_training movement continuation synthesis defects adjustment
     sampling labels export production separation explorer explorer_widget rater rater_widget notebook book cli_data
-    cli_images cli""",
+    cli_images cli_turing cli""",
 )
 POSITIONAL_DEFAULTS = {"phantom.Phantom.render"}  # design.md, section 8
 EQUATIONS = {  # of the paper: the functions, classes and settings whose docstring or comment names each
