@@ -18,8 +18,8 @@ GRIDS = (6, 8)  # px between the edges of JPEG blocks: of 256 px shown at 192, a
 RESAMPLES = 4000
 LEVEL = 0.05  # of the corrected p below which a number is called a leak
 LEGEND = """p: share of random exchanges of the answers with as large a difference of means; corrected for how many
-numbers there are (Benjamini and Yekutieli). bytes, chunks: of the file; seconds: when it was changed; levels: greys that
-occur; grid: step across lines that far apart over other steps; fine: SD of what a 3 px mean leaves, over SD."""
+numbers there are (Benjamini and Yekutieli). bytes, chunks: of the file; seconds: when it was changed; levels: greys
+that occur; grid: step across lines that far apart over others; fine: SD of what a 3 px mean leaves, over SD."""
 
 
 def traces(path: Path) -> dict[str, float]:

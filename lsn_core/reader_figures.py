@@ -1,8 +1,9 @@
 """Figures of a reader study: how ratings tell real from synthetic, and accuracies beside what guessing would bring."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -67,3 +68,16 @@ def _warn(axis: Axes, simulated: bool) -> None:
     """Say over the panel that readers are simulated, where they are."""
     if simulated:
         axis.set_title(SIMULATED, fontsize=10, color=COLOURS[1])
+
+
+def heat_figure(heats: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
+    """Where classifiers look: mean size of the answers' gradient over the frame, each map by its largest value."""
+    figure = Figure(figsize=(2.9 * len(heats) + 0.7, 2.9), layout="constrained")
+    axes = figure.subplots(1, len(heats), squeeze=False)[0]
+    for axis, (name, heat) in zip(axes, heats.items(), strict=True):
+        plane = np.asarray(heat)
+        drawn = axis.imshow(plane / plane.max(), cmap="magma", vmin=0, vmax=1)
+        axis.set_title(name, fontsize=10)
+        axis.set_axis_off()
+    figure.colorbar(drawn, ax=axes, shrink=0.8, label="share of the largest")
+    return figure

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lsn_core.reader_figures import SIMULATED, accuracy_forest_figure, roc_figure
+from lsn_core.reader_figures import SIMULATED, accuracy_forest_figure, heat_figure, roc_figure
 from lsn_core.reader_study import study_scores, table_scores
 from lsn_core.readings import Study
 from lsn_core.results import recorded
@@ -65,3 +65,11 @@ def test_a_panel_without_shared_images_is_left_out():
     ours = study_scores(Study(("Ann", "Ben"), tuple(map(str, range(40))), TRUTH, ratings))
     (axis,) = accuracy_forest_figure(ours).axes
     assert [label.get_text() for label in axis.get_yticklabels()] == ["Ann", "Ben"]
+
+
+def test_each_heat_is_drawn_by_its_own_largest_value():
+    figure = heat_figure({"a": [[0.0, 2.0], [1.0, 1.0]], "b": [[1.0, 1.0], [1.0, 4.0]]})
+    first, second, bar = figure.axes
+    np.testing.assert_allclose(first.images[0].get_array(), [[0, 1], [0.5, 0.5]])
+    np.testing.assert_allclose(second.images[0].get_array(), [[0.25, 0.25], [0.25, 1]])
+    assert (first.get_title(), second.get_title()) == ("a", "b") and bar.get_ylabel() == "share of the largest"
