@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-SPOKEN = ("print(", "show_explorer(", "explorer_widget(")  # last lines whose output is text or a page's own figure
+SPOKEN = ("print(", "show_explorer(", "explorer_widget(", "rater_widget(")  # last lines whose output is text or a page's own figure
 
 
 def cells(path: Path, kind: str) -> list[dict]:
@@ -76,7 +76,7 @@ def test_prose_leads_and_there_is_an_exercise_a_recap_and_one_title(chapter):
 
 def test_every_figure_has_a_caption_a_name_and_an_alternative_text(chapter):
     words = (
-        r"\w+_figure|\w*curves|\w+_grids?|image_row|labelled|outlined|agreement|bands|hand_map|show_explorer|explorer_widget|live\.draw"
+        r"\w+_figure|\w*curves|\w+_grids?|image_row|labelled|outlined|agreement|bands|hand_map|show_explorer|explorer_widget|rater_widget|live\.draw"
     )
     figures = re.compile(rf"^({words})\(", re.MULTILINE)
     for cell in cells(chapter, "code"):
@@ -200,6 +200,14 @@ def test_quick_adjusted_joints_are_true_and_labelled(book):
     shares = [metrics["classes"].count(k) / len(metrics["classes"]) for k in range(5)]
     assert all(abs(share - 0.2) < 0.06 for share in shares), "each class a fifth"
     assert metrics["replayed"] < 1e-5 and abs(metrics["label_error_mm"]["mean"]) < 0.15
+
+
+def test_quick_turing_test_is_blind_and_scored(book):
+    metrics = found(book, "08_visual_turing_test")
+    assert metrics["leaks"] == [] and metrics["refused"] == 0 and metrics["images"] == 40
+    assert metrics["simulated"] and len(metrics["readers"]) == 5
+    assert metrics["paper"] == dict.fromkeys(("R1", "R2", "R3", "R4"), "detected") | {"R5": "undecided"}
+    assert 0.3 < metrics["machine"]["low"] < metrics["machine"]["high"] <= 1
 
 
 @pytest.mark.browser
