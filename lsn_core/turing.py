@@ -6,6 +6,7 @@ The truth lies in a key apart; the set holds only its hash, so that nobody can c
 
 import hashlib
 import os
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import cycle
@@ -79,7 +80,13 @@ def assemble(data: str, synthetic: str, out: Path, key: Path, design: Design, *,
         for name, one in some.items():
             joint = as_shown(one.dataset[one.index], design.size, random)
             write_shown(out / folder / f"{name}.png", np.round(255 * joint.image[0].numpy()).astype(np.uint8))
-    secret = {"format": FORMAT, "seed": design.seed, "truth": {name: one.answer for name, one in truth.items()}}
+    salt = secrets.token_hex(16)  # else who has the data and guesses the seed could make the key again by its hash
+    secret = {
+        "format": FORMAT,
+        "salt": salt,
+        "seed": design.seed,
+        "truth": {name: one.answer for name, one in truth.items()},
+    }
     secret |= {"sources": {name: told(one.row) for name, one in (truth | practice).items()}}
     write_json(key, secret)
     listed = [{"name": name, "file": f"images/{name}.png"} for name in truth]

@@ -11,7 +11,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-SPOKEN = ("print(", "show_explorer(", "explorer_widget(", "rater_widget(")  # last lines whose output is text or a page's own figure
+SPOKEN = (
+    "print(",
+    "show_explorer(",
+    "explorer_widget(",
+    "rater_widget(",
+)  # last lines whose output is text or a page's own figure
 
 
 def cells(path: Path, kind: str) -> list[dict]:
@@ -75,9 +80,7 @@ def test_prose_leads_and_there_is_an_exercise_a_recap_and_one_title(chapter):
 
 
 def test_every_figure_has_a_caption_a_name_and_an_alternative_text(chapter):
-    words = (
-        r"\w+_figure|\w*curves|\w+_grids?|image_row|labelled|outlined|agreement|bands|hand_map|show_explorer|explorer_widget|rater_widget|live\.draw"
-    )
+    words = r"\w+_figure|\w*curves|\w+_grids?|image_row|labelled|outlined|agreement|bands|hand_map|show_explorer|explorer_widget|rater_widget|live\.draw"
     figures = re.compile(rf"^({words})\(", re.MULTILINE)
     for cell in cells(chapter, "code"):
         if figures.search(source(cell)):
