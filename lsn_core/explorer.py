@@ -19,6 +19,7 @@ from lsn_core.continuation import continued
 from lsn_core.files import InputError
 from lsn_core.joint import Joint
 from lsn_core.jsw import SVDH_MM
+from lsn_core.masks import to_edge
 from lsn_core.movement import find_hinge
 from lsn_core.radiograph import compose
 from lsn_core.shapes import Layers
@@ -75,7 +76,7 @@ def explorer_data(joint: Joint, *, reach_mm: float, label: str, bits: int) -> di
     _check(joint, reach_mm, bits)
     height, width = joint.layers.shape[1:]
     hinge = find_hinge(joint.masks[None], spacing_mm=joint.spacing_mm)
-    scales, layers = _packed(continued(joint.layers[None], joint.masks[None], margin_of(width)), bits)
+    scales, layers = _packed(continued(joint.layers[None], to_edge(joint.masks[None]), margin_of(width)), bits)
     limit = round(reach_mm / STEP_MM) * STEP_MM
     return {
         "width": width,

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from lsn_core.shapes import Image, Masks
 
 FRAME = 256  # px; distances in masks and shifts are stated for a frame of this size and scale with it
+SHORT = 4.0  # px at 256 by which drawn masks stop short of the frame's edge
 AIR = 0.05  # display value below which a pixel may be air
 
 
@@ -43,6 +44,26 @@ def dilate(masks: Masks, radius: float) -> Masks:
     """
     lower, upper = grow(masks[:, 1:2], radius), grow(masks[:, 2:3], radius)
     return torch.cat((torch.maximum(masks[:, :1], torch.maximum(lower, upper)), lower, upper), dim=1)
+
+
+def to_edge(masks: Masks) -> Masks:
+    """Masks whose bones reach the upper or lower edge of the frame where they were drawn a few px short of it.
+
+    People draw so where the bone goes on; a bone that ends within the frame is more than 4 px (at 256) from its edge.
+    """
+    gap = max(1, round(at_256(SHORT, masks.shape[-1])))
+    return _to_top(_to_top(masks, gap).flip(-2), gap).flip(-2)
+
+
+def _to_top(masks: Masks, gap: int) -> Masks:
+    """Masks whose bones go on to the first row where they begin within `gap` rows of it."""
+    reached = masks.clone()
+    for bone in (bone for item in reached for bone in item[1:]):  # views: writing to one changes the masks
+        rows = bone[: gap + 1].amax(dim=1).nonzero()
+        if len(rows):
+            bone[: int(rows[0])] = bone[int(rows[0])]
+    reached[:, 0] = reached.amax(dim=1)
+    return reached
 
 
 def hand_mask(image: np.ndarray) -> np.ndarray:

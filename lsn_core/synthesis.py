@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 
 from lsn_core.continuation import continued
 from lsn_core.detector import blurred
-from lsn_core.masks import at_256, bones
+from lsn_core.masks import at_256, bones, to_edge
 from lsn_core.movement import Hinge, Movement, shifts, source_matrix
 from lsn_core.networks import around_soft
 from lsn_core.radiograph import absorbance, compose, shift
@@ -31,7 +31,7 @@ Plane = Float[np.ndarray, "h w"]
 def recompose(layers: Layers, masks: Masks, movement: Movement, hinge: Hinge) -> Image:
     """Radiographs of layers whose bones have moved (Eq. 13); `masks` are those that the layers cover."""
     margin = margin_of(layers.shape[-1])
-    wide = continued(layers, masks, margin)
+    wide = continued(layers, to_edge(masks), margin)
     centre = (hinge.middle[0], hinge.middle[1] + margin)
     moved = [shift(wide[:, [i]], by, centre=centre) for i, by in zip((1, 2), shifts(movement, hinge), strict=True)]
     return compose(torch.cat((wide[:, :1], *moved), dim=1)[..., margin : margin + layers.shape[-2], :])
@@ -68,6 +68,7 @@ class Source:
     def of(cls, layers: Layers, wide: Masks, drawn: Masks, hinge: Hinge) -> "Source":
         """From layers (1, 3, h, w), the masks that they cover, and those as drawn."""
         margin = margin_of(layers.shape[-1])
+        wide, drawn = to_edge(wide), to_edge(drawn)
         light = 1 - continued(layers, wide, margin)[0].cpu().numpy()
         outlines = continued(drawn, drawn, margin)[0, 1:].cpu().numpy()
         return cls(light, outlines, drawn[0, 0].cpu().numpy() > 0, hinge, margin)

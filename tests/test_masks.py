@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from lsn_core.masks import at_256, bones, dilate, grow, hand_mask, overlap
+from lsn_core.masks import at_256, bones, dilate, grow, hand_mask, overlap, to_edge
 
 
 def blobs(seed: int = 0) -> torch.Tensor:
@@ -78,3 +78,14 @@ def test_without_air_all_is_hand_and_a_large_island_is_not_taken_for_air():
     assert hand_mask(HAND).all()
     assert hand_mask(with_dark(np.s_[3:17, 3:20])).all()
     assert hand_mask(with_dark(np.s_[3:17, 3:20], np.s_[0, :2])).sum() == HAND.size - 2
+
+
+def test_masks_that_stop_short_of_the_frame_reach_it_and_others_do_not():
+    masks = torch.zeros(1, 3, 256, 256)
+    masks[:, 1, 150:253, 40:80] = 1  # 3 px short of the last row
+    masks[:, 2, 6:100, 60:90] = 1  # 6 px away from the first
+    masks[:, 0] = masks.amax(dim=1)
+    found = to_edge(torch.cat((torch.zeros_like(masks), masks)))[1:]
+    assert found[0, 1, 253:, 40:80].all() and found[0, 0, 253:, 40:80].all() and found[0, 1, 253:].sum() == 3 * 40
+    assert torch.equal(found[:, 2], masks[:, 2]) and torch.equal(found[..., :253, :], masks[..., :253, :])
+    assert torch.equal(to_edge(found), found) and not masks[0, 1, 253:].any()
