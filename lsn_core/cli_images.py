@@ -92,6 +92,20 @@ def adjust(
 
 
 @images_app.command()
+def explore(
+    image: Annotated[Path, typer.Argument(help="Radiograph of one joint.")],
+    out: Annotated[Path, typer.Option(help="File to write, a .html.")],
+    spacing_mm: Spacing = None,
+    weights: Weights = "compact",
+    outlines: Outlines = "outlines",
+) -> None:
+    """Write a page in which the bones of a radiograph can be moved by hand; it needs neither a network nor Python."""
+    from lsn_core.separation import explore_file
+
+    typer.echo(explore_file(image, out, weights=weights, outlines=outlines, spacing_mm=spacing_mm))
+
+
+@images_app.command()
 def synthesize(
     data: Annotated[
         Path, typer.Option(metavar="PATH", help="Data set, or a folder of radiographs that nothing lists.")

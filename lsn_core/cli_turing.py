@@ -19,8 +19,8 @@ def assemble(
     out: Annotated[Path, typer.Option(help="New folder for the set, which raters get.")],
     key: Annotated[Path, typer.Option(help="New file for the truth, which they do not get.")],
     split: Split = "test",
-    real: Annotated[int, typer.Option(min=1, help="Real images.")] = 50,
-    made: Annotated[int, typer.Option(min=1, help="Synthetic images.")] = 50,
+    real: Annotated[int, typer.Option(min=1, help="How many real images.")] = 50,
+    made: Annotated[int, typer.Option(min=1, help="How many synthetic images.")] = 50,
     training: Annotated[int, typer.Option(min=0, help="Examples that are shown first, with their answers.")] = 10,
     size: Annotated[int, typer.Option(min=32, max=4096, help="px of the images.")] = 192,
     seed: Annotated[int, typer.Option(min=0, help="Of what is chosen, and of the order.")] = 0,
@@ -31,10 +31,12 @@ def assemble(
     from lsn_core.turing import Design
     from lsn_core.turing import assemble as write_set
 
-    joints = write_set(data, synthetic, out, key, Design(real, made, training, size, seed), split=split)
-    typer.echo(
-        f"{out}: {real} real and {made} synthetic images and {training} examples, of {joints} joints; key: {key}"
-    )
+    rows = write_set(data, synthetic, out, key, Design(real, made, training, size, seed), split=split)
+    told = f"{real} real and {made} synthetic images and {training} examples, of {len({r.joint for r in rows})} joints"
+    typer.echo(f"{out}: {told}; key: {key}")
+    for column in ("subject", "finger"):
+        if any(getattr(row, column) is None for row in rows):
+            typer.echo(f"warning: not every {column} is known, so the halves may not be apart or alike in it", err=True)
     found = leaks(out, read_key(key).truth, seed=seed)
     typer.echo(report(found))
     raise typer.Exit(1 if leaking(found) else 0)

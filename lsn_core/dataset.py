@@ -17,7 +17,16 @@ from lsn_core.metadata import content
 from lsn_core.rows import Row, Store
 
 AGREEMENT = 0.01  # relative difference up to which a listed spacing is the header's
-KNOWN = ("name", "joint", "subject", "finger", "side", "spacing_mm", "spacing_from")  # of a joint, from its row
+KNOWN = (
+    "name",
+    "joint",
+    "subject",
+    "finger",
+    "side",
+    "spacing_mm",
+    "spacing_from",
+    "jsw_mm",
+)  # of a joint, from its row
 
 
 class JointDataset(Dataset):

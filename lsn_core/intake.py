@@ -3,8 +3,8 @@
 One bad file never stops the others: it is refused with a sentence, and the rest goes on.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,7 +22,8 @@ from lsn_core.masks import hand_mask
 from lsn_core.radiograph import LAYERS
 from lsn_core.segmentation import Outliner, find_masks, reason
 
-NO_IMAGE = ("_mask_", "_layer_")  # in the stems of masks, and of a phantom's layers
+NO_IMAGE = re.compile(r"_(mask|layer)_|_(soft|lower|upper)$")  # in the stems of masks and layers
+LEAST_SPAN = 0.05  # white less black of an image; radiographs of joints have more than 0.6
 SPLITS = ("train", "test", "validation")  # that a manifest may name
 
 
@@ -75,9 +76,9 @@ def _unlisted(
 ) -> Iterator[Candidate]:
     """The radiographs below a folder, called by their paths in it; those of one folder below it are of one joint."""
     found = {path: (path.relative_to(root).parent / stem(path)).as_posix() for path in radiographs([root], out=out)}
-    refuse_twins(found.values())
+    others = twins(found)
     for path, name in found.items():
-        read = reader(path, outliner, spacing_mm=spacing_mm)
+        read = alone(path, others.get(path), reader(path, outliner, spacing_mm=spacing_mm))
         joint = name if "/" not in name else Path(name).parent.as_posix()
         yield Candidate(name, lambda read=read, name=name, joint=joint: replace(read(), name=name, joint=joint))
 
@@ -90,7 +91,7 @@ def radiographs(paths: list[Path], *, out: Path | None = None) -> list[Path]:
     if out and any(path.is_dir() and path.resolve() == out.resolve() for path in paths):
         raise InputError(f"{out}: holds the radiographs; name another folder, so that they are not mixed up")
     files = [file for path in paths for file in (_below(path, out) if path.is_dir() else [path])]
-    found = [file for file in files if not any(mark in stem(file) for mark in NO_IMAGE)]
+    found = [file for file in files if not NO_IMAGE.search(stem(file))]
     if not found:
         told = "no radiograph there; give images, or a folder of them: masks and layers are none"
         raise InputError(f"{', '.join(map(str, paths[:3]))}: {told}")
@@ -103,13 +104,21 @@ def _below(folder: Path, out: Path | None) -> list[Path]:
     return [path for path in found if not path.resolve().is_relative_to(out.resolve())] if out else found
 
 
-def refuse_twins(names: Iterable[str]) -> None:
-    """Raise `InputError` for images that would write files of one name."""
-    twice = sorted(name for name, count in Counter(names).items() if count > 1)
-    if twice:
-        more = f" and {len(twice) - 3} more" if len(twice) > 3 else ""
-        told = "two images have this name, and so would what is made of them; rename one, or do their folders apart"
-        raise InputError(f"{', '.join(twice[:3])}{more}: {told}")
+def twins(names: Mapping[Path, str]) -> dict[Path, Path]:
+    """Of each image that shares its name with others, one of those."""
+    groups: dict[str, list[Path]] = {}
+    for path, name in names.items():
+        groups.setdefault(name, []).append(path)
+    return {path: group[k - 1] for group in groups.values() if len(group) > 1 for k, path in enumerate(group)}
+
+
+def alone(path: Path, twin: Path | None, read: Callable[[], Joint]) -> Callable[[], Joint]:
+    """What reads an image that has no twin; else what says that their outputs would be mixed."""
+
+    def refuse() -> Joint:
+        raise InputError(f"{path}: has the name of {twin}, and so would what is made of them; rename one")
+
+    return read if twin is None else refuse
 
 
 def reader(
@@ -131,16 +140,16 @@ def read_joint(path: Path, outliner: Callable[[], Outliner], *, drawn: tuple[Pat
         raise InputError(f"{path}: has a mask of one bone only; draw {lacking[0]} too, or move the other away")
     image, header = read_square(path)
     if lacking:
-        return as_joint(path, image, header, draw_masks(image, outliner(), str(path)))
+        return as_joint(path, image, header, draw_masks(image, outliner(), str(path)), outlined=True)
     files = files.values()
     lower, upper = (fit_mask(decode_mask(read_bytes(file), str(file)), image, header, str(file)) for file in files)
-    return as_joint(path, image, header, np.stack((hand_mask(image) | lower | upper, lower, upper)))
+    return as_joint(path, image, header, np.stack((hand_mask(image) | lower | upper, lower, upper)), outlined=False)
 
 
 def read_undrawn(path: Path, outliner: Outliner) -> Joint:
     """One image with the masks that the outliner draws. Raises `InputError` for an image that it is not sure of."""
     image, header = read_square(path)
-    return as_joint(path, image, header, draw_masks(image, outliner, str(path)))
+    return as_joint(path, image, header, draw_masks(image, outliner, str(path)), outlined=True)
 
 
 def read_square(path: Path) -> tuple[np.ndarray, Header]:
@@ -152,17 +161,18 @@ def read_square(path: Path) -> tuple[np.ndarray, Header]:
     return image, header
 
 
-def as_joint(path: Path, image: np.ndarray, header: Header, masks: np.ndarray) -> Joint:
-    """A joint called after its file."""
+def as_joint(path: Path, image: np.ndarray, header: Header, masks: np.ndarray, *, outlined: bool) -> Joint:
+    """A joint called after its file; `outlined` says whether a network drew its masks."""
     planes = torch.from_numpy(image)[None], torch.from_numpy(masks.astype(np.float32))
     known = {"side": header.side, "spacing_mm": header.spacing_mm, "spacing_from": header.spacing_from}
-    return Joint(*planes, name=stem(path), joint=stem(path), **known)
+    return Joint(*planes, name=stem(path), joint=stem(path), **known, outlined=outlined)
 
 
 def draw_masks(image: np.ndarray, outliner: Outliner, name: str) -> np.ndarray:
     """Masks (3, h, w) of an image (h, w) that the outliner is sure of. Raises `InputError` for any other."""
-    if np.ptp(image) < 0.05:
-        raise InputError(f"{name}: the image is the same grey all over; export the radiograph again")
+    if np.ptp(image) < LEAST_SPAN:
+        told = f"its greys span {np.ptp(image):.1%} of their range; export the radiograph with its full window"
+        raise InputError(f"{name}: {told}")
     found = find_masks(outliner, torch.from_numpy(image)[None, None])
     why = reason(found, 0)
     if why:

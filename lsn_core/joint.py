@@ -23,3 +23,4 @@ class Joint:
     spacing_from: str | None = None  # where a DICOM header measures it: "patient", "detector" (magnified); None: stated
     layers: Float[Tensor, "3 h w"] | None = None  # soft, lower, upper in [0, 1]
     jsw_mm: float | None = None  # negative: projected overlap
+    outlined: bool = False  # whether a network drew the masks

@@ -15,7 +15,8 @@ from lsn_core.rows import PARTS, Row
 
 MANIFEST = "manifest.csv"
 COLUMNS = (*PARTS, "joint", "finger", "side", "spacing_mm", "split", "subject", "visit", "spacing_from")
-OF_PHANTOMS = ("jsw_mm", "layer_")  # how the columns begin that only "lsn phantom" writes
+WIDTH = "jsw_mm"  # a column of phantoms and of synthetic joints
+OF_PHANTOMS = (WIDTH, "layer_")  # how the columns begin that only "lsn phantom" and "lsn synthesize" write
 TOO_MANY = "it has more cells than the header; put texts with commas into quotes"
 WORDS = {  # columns that hold one of a few words, or nothing
     "finger": FINGERS,
@@ -41,7 +42,7 @@ def read_manifest(root: Path) -> Listing:
     listing, seen = Listing(), _Seen()
     for record in reader:
         where = f"{root / MANIFEST} line {reader.line_num}"
-        value = {column: (record.get(column) or "").strip() for column in COLUMNS}
+        value = {column: (record.get(column) or "").strip() for column in (*COLUMNS, WIDTH)}
         wrong = [TOO_MANY] if record.get(None) else list(_wrong_cells(value))
         row = None if wrong else _row(value)
         wrong = wrong or list(seen.contradictions(row, reader.line_num))
@@ -85,6 +86,9 @@ def _wrong_cells(value: dict[str, str]) -> Iterator[str]:
     if value["spacing_mm"] and not 0 < _number(value["spacing_mm"]) < math.inf:
         yield f"spacing_mm {value['spacing_mm']!r} is not a positive number; give mm per pixel, or leave it empty"
 
+    if value[WIDTH] and not math.isfinite(_number(value[WIDTH])):
+        yield f"{WIDTH} {value[WIDTH]!r} is not a number; give mm, or leave it empty"
+
 
 def _number(text: str) -> float:
     """A decimal number, NaN for what is none."""
@@ -108,6 +112,7 @@ def _row(value: dict[str, str]) -> Row:
         subject=value["subject"] or None,
         visit=value["visit"] or None,
         spacing_from=value["spacing_from"] or None,
+        jsw_mm=float(value[WIDTH]) if value[WIDTH] else None,
     )
 
 

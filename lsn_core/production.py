@@ -22,7 +22,7 @@ from lsn_core.files import InputError, read_bytes, read_json, write_json, write_
 from lsn_core.images import write_image, write_mask
 from lsn_core.intake import Candidate, Refused
 from lsn_core.joint import Joint
-from lsn_core.jsw import measure
+from lsn_core.jsw import contact_mm, measure
 from lsn_core.labels import BONES, FIELDS, LABELS, as_csv, label, movement_of, read_labels
 from lsn_core.manifest import COLUMNS, MANIFEST
 from lsn_core.movement import find_hinge
@@ -30,9 +30,10 @@ from lsn_core.networks import Separator, load_generator, weights_path
 from lsn_core.pack import SUFFIX, pack
 from lsn_core.sampling import Plan
 from lsn_core.segmentation import outliner_path
+from lsn_core.shapes import Layers
 from lsn_core.synthesis import Source, settled
 
-FIELDS_MM = (5.0, 100.0)  # what a radiograph of one joint may be wide
+BONES_MM = (8.0, 20.0)  # how wide the bones of an adult's joint are: 10 to 18 mm in the public data
 RECIPE = "recipe.json"  # of a production: what must be the same when it goes on
 
 Told = Callable[[Refused], None]
@@ -59,10 +60,10 @@ class Maker:
         """A joint at the production's size, separated. Raises `InputError` where its widths are not known in mm."""
         if not joint.spacing_mm:
             raise InputError(f"{joint.name}: has no pixel spacing, so no widths in mm; state it with --spacing-mm")
-        field = joint.spacing_mm * joint.image.shape[-1]
-        if not FIELDS_MM[0] <= field <= FIELDS_MM[1]:
-            told = f"at {joint.spacing_mm:.4g} mm a pixel it is {field:.4g} mm wide, which no joint is"
-            raise InputError(f"{joint.name}: {told}; correct the spacing, or crop the joint alone")
+        width = contact_mm(joint.masks.numpy() > 0, joint.spacing_mm)
+        if width and not BONES_MM[0] <= width <= BONES_MM[1]:
+            told = f"at {joint.spacing_mm:.4g} mm a pixel its bones are {width:.3g} mm wide, which no adult's are"
+            raise InputError(f"{joint.name}: {told}; correct the spacing")
         joint = resize(joint, self.size or joint.image.shape[-1])
         masks = joint.masks[None]
         wide = self.separate.widen(masks)
@@ -72,12 +73,13 @@ class Maker:
         if space is None:
             raise InputError(f"{joint.name}: no joint space was found in its layers; redraw its masks")
         hinge = find_hinge(masks, spacing_mm=joint.spacing_mm)
-        return Prepared(joint, Source.of(layers, wide, masks, hinge), space.jsw_mm)
+        return Prepared(joint, layers, Source.of(layers, wide, masks, hinge), space.jsw_mm)
 
     def rows(self, ready: "Prepared", split: str) -> list[dict[str, str]]:
         """The labels of all copies of a joint."""
         movements = self.plan.movements(ready.joint.name, ready.own_mm, reach_mm=ready.source.reach_mm)
-        known = {"split": split, "seed": str(self.plan.seed), "weights": self.weights, "outlines": self.masks}
+        known = {"split": split, "seed": str(self.plan.seed), "weights": self.weights}
+        known["outlines"] = self.masks if ready.joint.outlined else ""
         return [label(ready.joint, ready.source.hinge, ready.own_mm, by, k) | known for k, by in enumerate(movements)]
 
 
@@ -86,6 +88,7 @@ class Prepared:
     """A joint, its stored layers, and its own joint space width."""
 
     joint: Joint
+    layers: Layers
     source: Source
     own_mm: float
 

@@ -25,6 +25,7 @@ class Row:
     subject: str | None = None  # the person, the same for all joints of one
     visit: str | None = None
     spacing_from: str | None = None  # "patient" or "detector": where a DICOM header measures; None: stated by hand
+    jsw_mm: float | None = None  # of phantoms and synthetic joints, which know it
 
 
 @runtime_checkable

@@ -30,6 +30,7 @@ SET, SET_FORMAT = "set.json", "lsn-turing-1"
 ANSWERS = (REAL, SYNTHETIC)
 WINDOW = (0.5, 99.5)  # percentiles of an image that are shown nearly black and nearly white
 SHOWN = (0.03, 0.97)  # display values that they become
+FEWER = 0.8  # px shown over px digitised, at most
 TURN, ASIDE, ZOOM = 3.0, 0.02, 1.12  # degrees, share of the frame, magnification: how each picture is cropped again
 STAMP = 946_684_800  # seconds since 1970 that every file says it was changed at: the first day of 2000
 
@@ -64,8 +65,8 @@ class Drawn:
         return self.dataset.rows[self.index]
 
 
-def assemble(data: str, synthetic: str, out: Path, key: Path, design: Design, *, split: str = "test") -> int:
-    """Write a set to the folder `out` and its key to the file `key`; return how many joints it shows.
+def assemble(data: str, synthetic: str, out: Path, key: Path, design: Design, *, split: str = "test") -> list[Row]:
+    """Write a set to the folder `out` and its key to the file `key`; return what the data sets say of its images.
 
     Real images are of a split of `data`, synthetic ones all of the data set `synthetic`. Raises `InputError` where
     there is something already, where the key would lie in the set, and where there are too few joints.
@@ -94,7 +95,7 @@ def assemble(data: str, synthetic: str, out: Path, key: Path, design: Design, *,
     known = {"format": SET_FORMAT, "key_sha256": hashlib.sha256(key.read_bytes()).hexdigest(), "positive": SYNTHETIC}
     write_json(out / SET, known | {"size": design.size, "images": listed, "training": taught})
     os.utime(out / SET, (STAMP, STAMP))
-    return len({person(one.row) for one in (*shown, *training)})
+    return [one.row for one in (*shown, *training)]
 
 
 def _refuse_places(out: Path, key: Path) -> None:
@@ -128,8 +129,9 @@ def choose(halves: tuple[JointDataset, JointDataset], design: Design) -> tuple[l
     taken = [_in_turn(pool, count) for pool, count in zip(pools, wanted, strict=True)]
     for name, some, count in zip(ANSWERS, taken, wanted, strict=True):
         if len(some) < count:
-            found = f"{len(some)} {name} images of other persons and the same fingers, and {count} are asked for"
-            raise InputError(f"{found}; ask for fewer, or give more")
+            told = f"{len(some)} {name} images are of fingers that both halves have and of joints of their own"
+            asked = f"{count} are asked for, the training examples among them"
+            raise InputError(f"{told}, and {asked}; ask for fewer, or give more data or another split")
     first = [some[:count] for some, count in zip(taken, (design.real, design.synthetic), strict=True)]
     rest = [some[count:] for some, count in zip(taken, (design.real, design.synthetic), strict=True)]
     shown, training = ([*a, *b] for a, b in (first, rest))
@@ -182,11 +184,15 @@ def as_shown(joint: Joint, size: int, random: np.random.Generator) -> Joint:
     """A joint as every one of a set is shown: cropped again at random, `size` px, one window, 8 bits; masks follow.
 
     Each picture is turned and shifted a little as a whole, then averaged down: the blocks of an older JPEG lie nowhere
-    in particular, and nothing of the digitised pixels is left by which moved bones could be told.
+    in particular, and nothing of the digitised pixels is left by which moved bones could be told. Raises `InputError`
+    for an image that has too few pixels for that.
     """
     import cv2
 
     side = joint.image.shape[-1]
+    if size > FEWER * side:
+        least = f"ask for {int(FEWER * side)} px or fewer, or give larger ones"
+        raise InputError(f"{joint.name}: its {side} px are too few to be shown at {size}; {least}")
     matrix = cv2.getRotationMatrix2D(((side - 1) / 2,) * 2, random.uniform(-TURN, TURN), ZOOM)
     matrix[:, 2] += random.uniform(-ASIDE, ASIDE, 2) * side
     image, *masks = (

@@ -80,7 +80,10 @@ def test_prose_leads_and_there_is_an_exercise_a_recap_and_one_title(chapter):
 
 
 def test_every_figure_has_a_caption_a_name_and_an_alternative_text(chapter):
-    words = r"\w+_figure|\w*curves|\w+_grids?|image_row|labelled|outlined|agreement|bands|hand_map|show_explorer|explorer_widget|rater_widget|live\.draw"
+    words = (
+        r"\w+_figure|\w*curves|\w+_grids?|image_row|labelled|outlined|agreement|bands|hand_map|show_explorer"
+        r"|explorer_widget|rater_widget|live\.draw"
+    )
     figures = re.compile(rf"^({words})\(", re.MULTILINE)
     for cell in cells(chapter, "code"):
         if figures.search(source(cell)):

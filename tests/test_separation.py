@@ -1,5 +1,6 @@
 """Files for users: layers that recompose to their image, masks beside images, and joints at other widths."""
 
+import re
 import shutil
 from functools import cache
 from pathlib import Path
@@ -18,7 +19,7 @@ from lsn_core.joint import Joint
 from lsn_core.movement import Movement
 from lsn_core.phantom import Phantom, phantoms
 from lsn_core.segmentation import Outliner, save_outliner
-from lsn_core.separation import adjust_file, draw_files, outliner_of, separate_files
+from lsn_core.separation import adjust_file, draw_files, explore_file, outliner_of, separate_files
 
 HALF_A_LEVEL = 0.5 / 65535 + 1e-7
 PARTS = ("soft", "lower", "upper")
@@ -155,8 +156,8 @@ def test_options_that_make_no_sense(images, tmp_path):
     for some, drawn in (([a, b], (a, b)), ([a], (a, None)), ([a], (None, a))):
         with pytest.raises(InputError, match="--lower and --upper: both belong to one image"):
             separate(some, tmp_path / "out", drawn=drawn)
-    with pytest.raises(InputError, match="a: two images have this name"):
-        separate([a, images / "other" / "a.jpg"], tmp_path / "out")
+    told = separate([a, images / "other" / "a.jpg"], tmp_path / "out")
+    assert all(isinstance(one, Refused) and "has the name of" in one.why for one in told)
     with pytest.raises(InputError, match="no radiograph there; give images, or a folder"):
         separate(sorted(images.glob("*_mask_*.png")), tmp_path / "out")
     with pytest.raises(InputError, match="images: holds the radiographs; name another folder"):
@@ -253,12 +254,12 @@ def test_it_is_the_phantom_of_that_width(tmp_path):
         ({"slide_mm": (0.0, float("nan"))}, "a bone may slide by 5 mm and turn"),
         ({"degrees": (0.0, float("inf"))}, "a bone may slide by 5 mm and turn"),
         ({"spacing_mm": None}, "a: has no pixel spacing, so no widths in mm; state it with --spacing-mm"),
-        ({"spacing_mm": 5.0}, "a: at 5 mm a pixel it is 480 mm wide, which no joint is; correct the spacing"),
-        ({"spacing_mm": float("nan")}, "a: at nan mm a pixel it is nan mm wide"),
-        ({"out": "y.jpg"}, "y.jpg: name a new file that ends in .png"),
-        ({"out": "images/a.png"}, "a.png: name a new file that ends in .png"),
+        ({"spacing_mm": 5.0}, r"a: at 5 mm a pixel its bones are \d+ mm wide, which no adult's are; correct"),
+        ({"spacing_mm": float("nan")}, "a: at nan mm a pixel its bones are nan mm wide"),
+        ({"out": "y.jpg"}, "y.jpg: name a file that ends in .png"),
+        ({"out": "images/a.png"}, "a.png: is the image itself; name another file"),
         ({"path": "images/absent.png"}, "absent.png: no such file; check the path"),
-        ({"path": "images"}, "images: cannot be read .Is a directory."),
+        ({"path": "images"}, "images: is a folder; give one image, or make a data set"),
     ],
 )
 def test_widths_that_cannot_be_shown(images, tmp_path, asked, told):
@@ -268,3 +269,13 @@ def test_widths_that_cannot_be_shown(images, tmp_path, asked, told):
     with pytest.raises(InputError, match=told):
         adjust(path, out, words.pop("jsw_mm"), **words)
     assert contents(tmp_path) == before
+
+
+def test_a_page_to_move_bones_in(images, tmp_path):
+    asked = {"weights": "compact", "outlines": "outlines", "spacing_mm": 21 / 96}
+    told = explore_file(images / "a.png", tmp_path / "a.html", **asked)
+    assert re.fullmatch(r".*a.html: joint space \d\.\d\d mm as measured; open it in a browser", told)
+    text = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert text.startswith("<!doctype html>") and "lsn-jsw" in text and "http" not in text.replace("http-equiv", "")
+    with pytest.raises(InputError, match=r"a.png: name a file that ends in .html"):
+        explore_file(images / "a.png", tmp_path / "a.png", **asked)

@@ -23,7 +23,7 @@ ORDER = re.findall(
     machine checkpoint scene training validation fidelity cases evaluation figures training_figures measure_figures
     adjustment_figures reader_figures material journal keeper run ablation ranking readings readers reader_study
     turing leaks simulated_readers lessons segmentation_training movement continuation synthesis defects adjustment
-    sampling labels export production separation explorer explorer_widget rater rater_widget notebook book cli_data
+    sampling labels export production explorer separation explorer_widget rater rater_widget notebook book cli_data
     cli_images cli_turing cli""",
 )
 POSITIONAL_DEFAULTS = {"phantom.Phantom.render"}  # design.md, section 8

@@ -46,7 +46,7 @@ def assembled(data, tmp_path_factory) -> tuple[Path, Path]:
     """A small set and its key."""
     out = tmp_path_factory.mktemp("set")
     real, synthetic = map(str, data)
-    assert assemble(real, synthetic, out / "set", out / "key.json", SMALL, split="all") == 24
+    assert len(assemble(real, synthetic, out / "set", out / "key.json", SMALL, split="all")) == 24
     return out / "set", out / "key.json"
 
 
@@ -111,7 +111,12 @@ def test_refusals(data, tmp_path):
         ("full", "k.json", SMALL, "full: holds other files; name a new folder"),
         ("new", "key.json", SMALL, "key.json: exists already; name another file"),
         ("new", "new/key.json", SMALL, "lies in the set, where a rater finds it"),
-        ("new", "k.json", replace(SMALL, real=40), "real images of other persons and the same fingers, and 42 are"),
+        (
+            "new",
+            "k.json",
+            replace(SMALL, real=40),
+            "real images are of fingers that both .* and 42 are",
+        ),
     ):
         with pytest.raises(InputError, match=told):
             assemble(real, synthetic, tmp_path / out, tmp_path / key, design, split="all")
@@ -130,6 +135,11 @@ def test_a_joint_is_shown_smaller_and_its_masks_follow():
     again = as_shown(both, 96, np.random.default_rng(0))
     assert torch.equal(shown.image, again.image)
     assert not torch.equal(shown.image, as_shown(both, 96, np.random.default_rng(1)).image)
+
+
+def test_too_few_pixels_are_refused():
+    with pytest.raises(InputError, match=r"its 96 px are too few to be shown at 96; ask for 76 px or fewer"):
+        as_shown(Phantom(seed=3, size=96).render(), 96, np.random.default_rng(0))
 
 
 def test_windows_and_exposures_are_taken_away():

@@ -168,9 +168,7 @@ def test_attention_is_a_share_of_the_gradient_over_a_share_of_the_pixels():
     assert even[FRAME_REGIONS[3]] == pytest.approx({"share": 0.25, "per_area": 1.0})
     assert even["bone"] == {"share": 0.0, "per_area": 0.0}
     gradients[:, :64] *= 9
-    assert two_sample.attention(gradients, regions)[FRAME_REGIONS[3]] == pytest.approx(
-        {"share": 0.75, "per_area": 3.0}
-    )
+    assert two_sample.attention(gradients, regions)[FRAME_REGIONS[3]] == pytest.approx({"share": 0.75, "per_area": 3.0})
 
 
 def test_every_pixel_is_judged_and_its_gradient_counted_once():
