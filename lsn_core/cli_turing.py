@@ -44,7 +44,7 @@ def assemble(
 
 @turing_app.command()
 def page(
-    folder: Annotated[Path, typer.Argument(help="A set.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of a set.")],
     out: Annotated[Path, typer.Option(help="File to write, a .html that works by a double-click, without a network.")],
 ) -> None:
     """Write one page with which a person rates a set on any computer, and saves the answers as a CSV file."""
