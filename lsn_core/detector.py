@@ -67,6 +67,7 @@ COMPUTED_RADIOGRAPHY = Detector(blur_mm=0.1, noise=0.005, scatter=0.05, fog=0.02
 
 def blurred(image: Tensor, sigma: float) -> Tensor:
     """Gaussian blur of (b, 1, h, w) by `sigma` px; the edge is continued."""
+    sigma = max(sigma, 1e-3)  # less is no blur, and its square would vanish
     reach = max(1, round(3 * sigma))
     kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=image.dtype) / sigma) ** 2)
     kernel = kernel / kernel.sum()
