@@ -93,7 +93,7 @@ def machine(
     made, real, known = shown_samples(data, synthetic, split=split, size=size, seed=seed)
     answers = asked.with_null(made, real, turns=turns, seed=seed)
     typer.echo(asked.report(answers))
-    numbers = {name: {k: one[k] for k in ("statistics", "frames")} for name, one in answers.items()}
+    numbers = {name: {kind: one[kind] for kind in asked.KINDS} for name, one in answers.items()}
     if out:
         known |= {"split": split, "size": size, "turns": turns, "seed": seed}
         typer.echo(f"written to {write_metrics(out, numbers, kind='machine reading', **known)}")

@@ -14,16 +14,19 @@ from torch import Tensor
 
 from lsn_core.compare import Sample
 from lsn_core.results import RESAMPLES, table
-from lsn_core.two_sample import Halves, attention, frames_logits, statistics_logits
+from lsn_core.two_sample import Halves, attention, contrast, frames_logits, grain, statistics_logits
 
 Numbers = Float[np.ndarray, " n"]
 Flags = Bool[np.ndarray, " n"]
 
 KNOWN = ("name", "joint", "finger")
 EXCHANGES = 2000
+VIEWS = {"frames": contrast, "grain": grain}  # what the networks are shown
+KINDS = ("statistics", *VIEWS)
 LEGEND = """AUC: chance that of a synthetic and a real radiograph, of joints that the classifier never saw, it calls the
 right one synthetic; 0.5 is guessing. [ ]: 95 % interval, resampling joints; p: share of random exchanges of the answers
-with as large an AUC. Real against real: the same between two halves of the real joints."""
+with as large an AUC. Real against real: the same between two halves of the real joints.
+statistics: logistic regression; frames: a network that sees pictures; grain: one that sees what a 5 px mean leaves."""
 
 
 def folds(a: Sample, b: Sample, count: int, *, seed: int) -> Iterator[tuple[Halves, Halves]]:
@@ -44,20 +47,19 @@ def folds(a: Sample, b: Sample, count: int, *, seed: int) -> Iterator[tuple[Halv
 
 
 def answer(synthetic: Sample, real: Sample, *, turns: int = 3, seed: int) -> dict[str, Any]:
-    """AUC, accuracy and p of both classifiers, and what they look at: "weights" of statistics, "saliency" of frames.
+    """AUC, accuracy and p of all classifiers, and what they look at: "weights" of statistics, "saliency" of networks.
 
-    "heat" is where, on average, the network's answer to the tested radiographs depends on their pixels (256, 256).
+    "heat" is where, on average, the answer of the network that is shown the grain depends on the pixels (256, 256).
     """
+    told: dict[str, Any] = by_statistics(synthetic, real, turns=turns, seed=seed)
     parts = list(folds(synthetic, real, turns, seed=seed))
-    seen = [frames_logits(synthetic, real, *part, seed=seed + k) for k, part in enumerate(parts)]
-    gradients = torch.cat([one for _, one in seen])
     regions = torch.cat([torch.cat((synthetic.regions[a.test], real.regions[b.test])) for a, b in parts])
-    frames = judged(parts, [one for one, _ in seen], synthetic, real, seed=seed)
-    looks = {"saliency": attention(gradients, regions)}
-    return by_statistics(synthetic, real, turns=turns, seed=seed) | {
-        "frames": frames | looks,
-        "heat": gradients.mean(dim=0),
-    }
+    for kind, view in VIEWS.items():
+        seen = [frames_logits(synthetic, real, *part, seed=seed + k, view=view) for k, part in enumerate(parts)]
+        gradients = torch.cat([one for _, one in seen])
+        told[kind] = judged(parts, [one for one, _ in seen], synthetic, real, seed=seed)
+        told[kind]["saliency"] = attention(gradients, regions)
+    return told | {"heat": gradients.mean(dim=0)}
 
 
 def by_statistics(synthetic: Sample, real: Sample, *, turns: int = 3, seed: int) -> dict[str, Any]:
@@ -133,12 +135,12 @@ def exchanged(ranks: Numbers, positive: Flags, *, seed: int) -> float:
 def report(answers: dict[str, dict[str, Any]]) -> str:
     """A table of AUCs, and what the classifiers of the first answer look at."""
     rows = [["AUC on unseen joints", *answers]]
-    for kind in ("statistics", "frames"):
+    for kind in KINDS:
         rows.append([kind, *(_cell(one[kind]) for one in answers.values())])
     first = next(iter(answers.values()))
     weights = ", ".join(f"{name} {weight:+.2f}" for name, weight in first["statistics"]["weights"].items())
-    looks = ", ".join(f"{name} x{one['per_area']:.1f}" for name, one in first["frames"]["saliency"].items())
-    return f"{table(rows)}\n{LEGEND}\nlargest weights, + for synthetic: {weights}\nthe network looks at: {looks}"
+    looks = ", ".join(f"{name} x{one['per_area']:.1f}" for name, one in first["grain"]["saliency"].items())
+    return f"{table(rows)}\n{LEGEND}\nlargest weights, + for synthetic: {weights}\nof the grain it looks at: {looks}"
 
 
 def _cell(one: dict[str, Any]) -> str:

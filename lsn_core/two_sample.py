@@ -4,7 +4,7 @@ Three classifiers see more and more: brightness only, all statistics (both logis
 and the frames themselves (a small network). Both sets are split by joint, and a joint in both sets stays on one side.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,8 @@ CROP, STEPS, BATCH, RATE = 128, 400, 32, 2e-3  # px, training steps, crops a ste
 WIDTHS = (16, 32, 48, 64, 64)  # channels of the network's layers, each halving the frame
 LEGEND = """accuracy: share of unseen radiographs told right, one a joint, as many of A as of B; 0.5 is guessing.
 [ ]: 95 % Wilson interval; p: of as many right by chance. B against B: the same on two disjoint halves of B's joints."""
+View = Callable[[Tensor], Tensor]  # what a network is shown of crops
+
 ATTENTION = "what the network looks at: share of its gradient, and that over the region's share of the pixels"
 
 
@@ -163,12 +165,17 @@ def _by_frames(a: Sample, b: Sample, first: Halves, second: Halves, *, seed: int
     return scored(((logits > 0) == is_a).tolist()) | {"saliency": attention(gradients, regions)}
 
 
-def frames_logits(a: Sample, b: Sample, first: Halves, second: Halves, *, seed: int) -> tuple[Tensor, Tensor]:
-    """What a network says of the frames to be tested, those of A first, and its gradient's size (n, 256, 256)."""
-    generator = torch.Generator().manual_seed(seed)
+def frames_logits(
+    a: Sample, b: Sample, first: Halves, second: Halves, *, seed: int, view: View | None = None
+) -> tuple[Tensor, Tensor]:
+    """What a network says of the frames to be tested, those of A first, and its gradient's size (n, 256, 256).
+
+    `view` is how it is shown their crops, `contrast` by default.
+    """
+    generator, view = torch.Generator().manual_seed(seed), view or contrast
     network = _network(generator)
-    _train(network, a.frames[first.train], b.frames[second.train], generator)
-    return _judge(network, torch.cat((a.frames[first.test], b.frames[second.test])))
+    _train(network, view, a.frames[first.train], b.frames[second.train], generator)
+    return _judge(network, view, torch.cat((a.frames[first.test], b.frames[second.test])))
 
 
 def _network(generator: torch.Generator) -> nn.Sequential:
@@ -191,23 +198,28 @@ def _network(generator: torch.Generator) -> nn.Sequential:
     return network
 
 
-def _train(network: nn.Module, a: Tensor, b: Tensor, generator: torch.Generator) -> None:
+def _train(network: nn.Module, view: View, a: Tensor, b: Tensor, generator: torch.Generator) -> None:
     """Train on random crops, half of every batch from each set."""
     optimiser = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=STEPS)
     targets = (torch.arange(BATCH) < BATCH // 2).float()
     for _ in trange(STEPS, desc="training the classifier", unit="step"):
         crops = torch.cat((_crops(a, BATCH // 2, generator), _crops(b, BATCH // 2, generator)))
-        loss = F.binary_cross_entropy_with_logits(network(_contrast(crops))[:, 0], targets)
+        loss = F.binary_cross_entropy_with_logits(network(view(crops))[:, 0], targets)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         schedule.step()
 
 
-def _contrast(crops: Tensor) -> Tensor:
-    """Display values as the network takes them: about zero mean and unit spread over all radiographs."""
+def contrast(crops: Tensor) -> Tensor:
+    """Display values (b, 1, h, w) as the network takes them: about zero mean and unit spread over all radiographs."""
     return (crops - 0.4) * 6
+
+
+def grain(crops: Tensor) -> Tensor:
+    """What is left of crops when their mean over 5 px is taken away, about unit spread: else large shapes hide it."""
+    return 40 * (crops - F.avg_pool2d(F.pad(crops, (2,) * 4, mode="replicate"), 5, stride=1))
 
 
 def _crops(frames: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -218,14 +230,14 @@ def _crops(frames: Tensor, count: int, generator: torch.Generator) -> Tensor:
     return torch.stack([frames[i, :, y : y + CROP, x : x + CROP] for i, (y, x) in chosen]).float()
 
 
-def _judge(network: nn.Module, frames: Tensor) -> tuple[Tensor, Tensor]:
+def _judge(network: nn.Module, view: View, frames: Tensor) -> tuple[Tensor, Tensor]:
     """Mean logit (n,) over nine overlapping crops of every frame, and its gradient's size at every pixel (n, h, w)."""
     starts = range(0, FRAME - CROP + 1, CROP // 2)
     logits, gradients = [], []
     for frame in frames:
         pixels = frame.float().requires_grad_()
         crops = torch.stack([pixels[:, y : y + CROP, x : x + CROP] for y in starts for x in starts])
-        answers = network(_contrast(crops))[:, 0]
+        answers = network(view(crops))[:, 0]
         (gradient,) = torch.autograd.grad(answers.sum(), pixels)
         logits.append(answers.detach().mean())
         gradients.append(gradient[0].abs())

@@ -178,6 +178,8 @@ def test_every_pixel_is_judged_and_its_gradient_counted_once():
         def forward(self, crops):
             return crops.sum(dim=(1, 2, 3))[:, None]
 
-    logits, gradients = two_sample._judge(Sum(), torch.full((2, 1, 256, 256), 0.5, dtype=torch.float16))
+    logits, gradients = two_sample._judge(
+        Sum(), two_sample.contrast, torch.full((2, 1, 256, 256), 0.5, dtype=torch.float16)
+    )
     torch.testing.assert_close(gradients, torch.full((2, 256, 256), 6.0))
     torch.testing.assert_close(logits, torch.full((2,), 0.1 * 6 * 128**2))
