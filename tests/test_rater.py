@@ -340,7 +340,9 @@ def test_two_tabs_of_one_reader_keep_each_others_answers(page, short):
     start(second, short)
     give(second, 0)
     second.keyboard.press("Enter")
+    second.wait_for_function("document.querySelector('.lsn-count').textContent.startsWith('2')")
     give(second, 1)
+    second.wait_for_timeout(300)  # a page behind another may take its time
     give(page, 0)
     third = another(page)
     assert start(third, short) == "2 of 5 answered by ann."
