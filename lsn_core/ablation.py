@@ -1,7 +1,7 @@
 """The ablation as data: variants of one training, each with each seed a run in a folder of its own."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,13 @@ from lsn_core.files import InputError, read_json, read_yaml
 from lsn_core.keeper import CHECKPOINTS, LAST
 from lsn_core.material import Material, gather
 from lsn_core.run import train_run
+from lsn_core.signals import Tell
 
 PACKAGE = Path(__file__).parent
 PLANS = (PACKAGE / "ablation.yaml", PACKAGE.parent / "data" / "ablation.yaml")  # in a wheel, and in a checkout
 SECTIONS = {"seeds", "train", "parts", "variants", "contrasts"}
 TRAINED, MEASURED = "metrics.json", "metrics_test.json"  # in a run's folder once it is
 ROLES = ("N_S", "N_D", "f_s", "T_1")  # the columns of the paper's Table 2
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)

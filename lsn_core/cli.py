@@ -1,18 +1,18 @@
 """`lsn`: thin commands over the package. What is wrong with the input is one sentence on stderr and exit code 1."""
 
-import os
 import shlex
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lsn_core.cli_data import Split, data_app
+from lsn_core.cli_downstream import downstream_app
 from lsn_core.cli_images import images_app, pairs
 from lsn_core.cli_turing import turing_app
 from lsn_core.files import InputError
+from lsn_core.signals import tell
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,6 +33,7 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.add_typer(images_app)
 app.add_typer(turing_app, name="turing")
+app.add_typer(downstream_app, name="downstream")
 
 
 @app.command()
@@ -82,7 +83,7 @@ def train(
     config = Config() if resume else make_config(*sources)
     launch = {"devices": devices, "nodes": nodes}
     try:
-        done = train_run(run_dir, data, config, profile=profile, resume=resume, **launch, tell=_tell)
+        done = train_run(run_dir, data, config, profile=profile, resume=resume, **launch, tell=tell)
     except InputError:
         if leads():
             raise
@@ -92,12 +93,6 @@ def train(
     stopped = f"stopped and saved; go on: {shlex.join(again)}"
     if leads():
         typer.echo(f"{run_dir}: trained; measure it with 'lsn evaluate'" if done else stopped)
-
-
-def _tell(text: str) -> None:
-    """Write a line to stderr at once, from a signal handler too, where a buffered stream may be in use."""
-    with suppress(OSError):
-        os.write(2, f"\n{text}\n".encode())
 
 
 @app.command("train-masks")
@@ -137,10 +132,10 @@ def ablate(
     from lsn_core.results import write_metrics
 
     asked = ablation.read_plan(plan, settings=pairs(settings or [])).part(variant or [], seed or [])
-    if not ablation.train_plan(runs, data, asked, tell=_tell):
+    if not ablation.train_plan(runs, data, asked, tell=tell):
         typer.echo("stopped and saved; the same command goes on")
         raise typer.Exit
-    ablation.measure_plan(runs, data, asked, held_out=phantoms, tell=_tell)
+    ablation.measure_plan(runs, data, asked, held_out=phantoms, tell=tell)
     results = ranking.gather_board(runs, asked)
     typer.echo(ranking.report(results))
     known = {"seeds": list(asked.seeds), "phantoms": phantoms} | ranking.origin(runs, asked)

@@ -1,8 +1,6 @@
 """A training run as a folder: config, journal, checkpoints, weights, metrics; interrupted and resumed at will."""
 
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,9 +17,8 @@ from lsn_core.keeper import BROKEN, CHECKPOINTS, Keeper
 from lsn_core.material import Material, gather
 from lsn_core.networks import start_from
 from lsn_core.scene import Sources
+from lsn_core.signals import Tell, stop_signals
 from lsn_core.training import NotFiniteError, Players, arithmetic, bare, set_up, stage_steps, train
-
-Tell = Callable[[str], None]
 
 
 def train_run(
@@ -62,7 +59,7 @@ def train_run(
     if checkpoint:
         load_checkpoint(checkpoint, keeper.modules() if keeper else players.modules(), players.optimizers())
     learn = material.learn.to(fabric.device)
-    with _stop_signals(tell) as caught, keeper or nullcontext():
+    with stop_signals(tell) as caught, keeper or nullcontext():
         return _go(fabric, players, learn, config, start=before.get("step", 0), keeper=keeper, caught=caught)
 
 
@@ -163,23 +160,3 @@ def _compare(folder: Path, before: dict[str, Any], material: Material, world: in
         raise InputError(
             f"{folder}: trained by {before['processes']} processes, not {world}; give --devices and --nodes as before"
         )
-
-
-@contextmanager
-def _stop_signals(tell: Tell) -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in a list instead of dying of them; a second Ctrl-C interrupts at once."""
-    caught: list[int] = []
-
-    def note(number: int, _frame: Any) -> None:
-        if number == signal.SIGINT and number in caught:
-            raise KeyboardInterrupt
-        if not caught:
-            tell("stopping after this step...")
-        caught.append(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -19,10 +19,12 @@ ORDER = re.findall(
     """files shapes radiograph joint masks dicom images metadata rows grain bone anatomy phantom dissection detector jsw
     harmonic pseudo dataset pack manifest inventory crop ram layouts check data fetch batch parameters profile
     transunet unet critic networks segmentation intake stage losses dip baseline config metrics results
+    agreement grading
     segmentation_scores truth probe traces motion consistency inception texture outline appearance compare two_sample
     machine checkpoint scene training validation fidelity cases evaluation figures training_figures measure_figures
     adjustment_figures reader_figures material journal keeper run ablation ranking readings readers reader_study
-    turing leaks simulated_readers lessons segmentation_training movement continuation synthesis defects adjustment
+    turing leaks simulated_readers lessons segmentation_training movement continuation synthesis registration
+    progression registration_baselines defects adjustment
     sampling labels export production explorer separation explorer_widget rater rater_widget notebook book cli_data
     cli_images cli_turing cli""",
 )

@@ -1,0 +1,288 @@
+"""Runs of the downstream experiment: each trained in a folder of its own, stopped and resumed at will, then tested."""
+
+import csv
+import io
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.optim import AdamW
+from tqdm import trange
+
+from lsn_core.checkpoint import checkpoint_path, checkpoints, keep_newest, load_checkpoint, save_checkpoint
+from lsn_core.cohort import TEST, Cohort
+from lsn_core.course import MATERIALS, Course, Experiment, Shelf
+from lsn_core.files import InputError, read_bytes, write_text, writing
+from lsn_core.pool import Examples
+from lsn_core.predictors import NETWORKS, Predictor
+from lsn_core.progression import REPEATS, Register, all_pairs, measured, repeated
+from lsn_core.results import provenance, write_metrics
+from lsn_core.signals import Tell, stop_signals
+from lsn_core.tasks import TASKS, classes, numbers_of, prepared, register, width_of
+
+WARMUP = 0.05  # of a phase's updates, over which its rate rises
+SAVE_SECONDS = 60.0  # between checkpoints
+CHUNK = 256  # images at a time when testing
+METRICS, ANSWERS = "metrics.json", "answers.csv"  # in a run's folder once it is done
+CHECKPOINTS = "checkpoints"
+WORDS = ("name", "fixed", "joint")  # columns of answers that are no numbers
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where courses are run."""
+
+    folder: Path
+    cohort: Cohort
+    other: Cohort | None
+    device: torch.device
+    known: dict[str, Any]  # of the cohorts' origin, for the record
+
+
+def run_experiment(place: Place, experiment: Experiment, *, tell: Tell) -> bool:
+    """Run the courses that are not done; return whether all of them are.
+
+    The same call may run in several processes: each takes courses that no other is at. Ctrl-C saves and returns False.
+    Raises `InputError` where a folder holds a run of other settings.
+    """
+    with stop_signals(tell) as caught:
+        for course in experiment.courses:
+            with alone_in(place.folder / course.name) as mine:
+                if mine and not (place.folder / course.name / METRICS).exists() and not caught:
+                    run_course(place, course, stopped=lambda: bool(caught))
+    return all((place.folder / course.name / METRICS).exists() for course in experiment.courses)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[bool]:
+    """Hold a folder against other processes; yield whether it is held. It is free again when this process ends."""
+    import fcntl
+
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = True
+        except BlockingIOError:
+            held = False
+        yield held
+
+
+def run_course(place: Place, course: Course, *, stopped: Callable[[], bool]) -> None:
+    """Train and test one course in its folder, from its last checkpoint on where there is one."""
+    folder, task = place.folder / course.name, TASKS[course.task]
+    torch.manual_seed(course.seed)
+    network = NETWORKS[course.network](task.channels, task.outputs)
+    network = network.to(place.device, memory_format=torch.channels_last)
+    optimizer = AdamW(network.parameters(), weight_decay=1e-2, fused=True)
+    start, seconds = _resume(folder, network, optimizer, course)
+    coach = Coach(place, course, network, optimizer)
+    done, more = coach.train(folder, start, before=seconds, stopped=stopped)
+    if done < course.updates:
+        return
+    began = time.monotonic()
+    rows, images = test(place, course, network)
+    write_answers(folder / ANSWERS, rows)
+    shown = course.batch * task.channels * (course.updates - start)
+    speeds = {"training": shown / max(more, 1e-9), "inference": images / (time.monotonic() - began)}
+    known = provenance(course=course.plain(), **place.known)
+    write_metrics(folder / METRICS, {"images_a_second": speeds, "seconds": seconds + more}, **known)
+    for path in checkpoints(folder / CHECKPOINTS):
+        path.unlink()
+
+
+@dataclass(frozen=True)
+class Coach:
+    """One course being trained."""
+
+    place: Place
+    course: Course
+    network: Predictor
+    optimizer: AdamW
+
+    def train(self, folder: Path, start: int, *, before: float, stopped: Callable[[], bool]) -> tuple[int, float]:
+        """Train from step `start`; return the step after the last, and the seconds that it took.
+
+        Saves now and then, and where it is `stopped` before its end.
+        """
+        shelf, shown = Shelf(self.place.cohort, self.place.other, self.course), {}
+        began = saved = time.monotonic()
+        spent = 0.0  # on making the examples
+        with trange(start, self.course.updates, initial=start, total=self.course.updates, desc=self.course.name) as bar:
+            for step in bar:
+                phase, number = self.course.at(step)
+                name = phase.show[number % len(phase.show)]
+                if name not in shown:
+                    making = time.monotonic()
+                    shown[name] = Shown.of(MATERIALS[name](shelf).to(self.place.device), self.course)
+                    spent += time.monotonic() - making
+                self._step(step, shown[name])
+                now = time.monotonic()
+                if stopped() or now - saved > SAVE_SECONDS:
+                    self._save(folder, step + 1, before + now - began - spent)
+                    saved = now
+                if stopped():
+                    return step + 1, now - began - spent
+        return self.course.updates, time.monotonic() - began - spent
+
+    def _step(self, step: int, shown: "Shown") -> None:
+        """One update."""
+        phase, number = self.course.at(step)
+        random = torch.Generator().manual_seed(1_000_003 * self.course.seed + step)
+        index = shown.draw(self.course.batch, random)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate(phase.rate, number / phase.updates)
+        self.network.train()
+        with torch.autocast(self.place.device.type, torch.bfloat16, enabled=self.place.device.type == "cuda"):
+            loss = TASKS[self.course.task].loss(self.network, shown.examples, index, phase.jitter, random)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+
+    def _save(self, folder: Path, step: int, seconds: float) -> None:
+        """A checkpoint of the step."""
+        header = {"course": self.course.plain(), "step": step, "seconds": seconds}
+        path = checkpoint_path(folder / CHECKPOINTS, step)
+        save_checkpoint(path, {"network": self.network}, {"network": self.optimizer}, header)
+        keep_newest(folder / CHECKPOINTS, 1)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Examples, and what batches are drawn from: their places, or pairs of these."""
+
+    examples: Examples
+    choices: torch.Tensor
+
+    @classmethod
+    def of(cls, examples: Examples, course: Course) -> "Shown":
+        """Raises `InputError` where a task needs pairs and no joint has two radiographs."""
+        places = torch.arange(len(examples), device=examples.image.device)
+        choices = examples.pairs() if TASKS[course.task].in_pairs else places
+        if not len(choices):
+            raise InputError(f"{course.name}: no joint of its share has two radiographs; take a larger share")
+        return cls(examples, choices)
+
+    def draw(self, count: int, random: torch.Generator) -> torch.Tensor:
+        """So many of the choices."""
+        drawn = torch.randint(len(self.choices), (count,), generator=random)
+        return self.choices[drawn.to(self.choices.device)]
+
+
+def rate(largest: float, place: float) -> float:
+    """The learning rate at a place from 0 to 1 of a phase: up in a straight line, then down as a cosine."""
+    if place < WARMUP:
+        return largest * (place / WARMUP + 0.02)
+    return 0.5 * largest * (1 + math.cos(math.pi * (place - WARMUP) / (1 - WARMUP)))
+
+
+def _resume(folder: Path, network: Predictor, optimizer: AdamW, course: Course) -> tuple[int, float]:
+    """Restore the last checkpoint in place; return the step to go on from, and the seconds that were spent before."""
+    saved = checkpoints(folder / CHECKPOINTS)
+    if not saved:
+        return 0, 0.0
+    before = load_checkpoint(saved[-1], {"network": network}, {"network": optimizer})
+    if before["course"] != course.plain():
+        raise InputError(f"{folder}: was begun with other settings than the plan now has; name another folder")
+    return before["step"], before["seconds"]
+
+
+@torch.no_grad()
+def test(place: Place, course: Course, network: Predictor) -> tuple[Rows, int]:
+    """What a trained network says of the test joints, a row each, and how many images it was shown."""
+    network.eval()
+    return ANSWERERS[course.task](place, network)
+
+
+def _widths(place: Place, network: Predictor) -> tuple[Rows, int]:
+    """Each test radiograph's width."""
+    index = place.cohort.of(TEST)
+    found = width_of(_numbers(place, network, index)).tolist()
+    return _rows(place.cohort, index, true=place.cohort.jsw_mm[index].tolist(), found=found), len(index)
+
+
+def _grades(place: Place, network: Predictor) -> tuple[Rows, int]:
+    """Each test radiograph's class."""
+    index = place.cohort.of(TEST)
+    found = _numbers(place, network, index).argmax(dim=1).tolist()
+    true = classes(place.cohort.jsw_mm[index]).tolist()
+    return _rows(place.cohort, index, true=true, found=found), len(index)
+
+
+def _numbers(place: Place, network: Predictor, index: torch.Tensor) -> torch.Tensor:
+    """A network's numbers of radiographs."""
+    images = (prepared(some.to(place.device)) for some in place.cohort.image[index].split(CHUNK))
+    return torch.cat([numbers_of(network, some).cpu() for some in images])
+
+
+def _rows(cohort: Cohort, index: torch.Tensor, **columns: Sequence[Any]) -> Rows:
+    """One row a radiograph."""
+    known = [{"name": cohort.rows[k].name, "joint": cohort.rows[k].joint} for k in index.tolist()]
+    values = ({name: column[n] for name, column in columns.items()} for n in range(len(known)))
+    return [row | more for row, more in zip(known, values, strict=True)]
+
+
+def _narrowings(place: Place, network: Predictor) -> tuple[Rows, int]:
+    """Each ordered pair's narrowing in mm, asked ten times."""
+    return progression_rows(place.cohort, register(network), place.device)
+
+
+def progression_rows(cohort: Cohort, registering: Register, device: torch.device) -> tuple[Rows, int]:
+    """The test pairs of a cohort as some registration measures them, and how many images it was shown.
+
+    "found" is empty where the ten answers do not agree; "sd" is that of the answers kept, "error" the mean image error.
+    """
+    index = cohort.of(TEST)
+    pairs = index[torch.tensor(all_pairs(cohort.joints[index.numpy()].tolist()))]
+    random = torch.Generator().manual_seed(0)
+    rows: Rows = []
+    for some in pairs.split(CHUNK):
+        shown = [prepared(cohort.image[some[:, k]].to(device)) for k in (0, 1)]
+        known = {"spacing_mm": cohort.spacing_mm[some[:, 1]].to(device), "random": random}
+        answers, errors = repeated(registering, *shown, cohort.bones[some[:, 1]].float().to(device), **known)
+        rows += _pair_rows(cohort, some, *measured(answers), errors.mean(axis=1))
+    return rows, 2 * (REPEATS + 1) * len(pairs)
+
+
+def _pair_rows(cohort: Cohort, pairs: torch.Tensor, found: np.ndarray, sd: np.ndarray, errors: np.ndarray) -> Rows:
+    """One row a pair of radiographs."""
+    true = (cohort.jsw_mm[pairs[:, 0]] - cohort.jsw_mm[pairs[:, 1]]).tolist()
+    names = [[cohort.rows[k].name for k in pair] for pair in pairs.tolist()]
+    joints = [cohort.rows[k].joint for k in pairs[:, 0].tolist()]
+    columns = zip(names, joints, true, found.tolist(), sd.tolist(), errors.tolist(), strict=True)
+    return [
+        {"name": name[0], "fixed": name[1], "joint": joint, "true": t, "found": f, "sd": s, "error": e}
+        for name, joint, t, f, s, e in columns
+    ]
+
+
+ANSWERERS = {"jsn": _narrowings, "jsw": _widths, "svdh": _grades}
+
+
+def write_answers(path: Path, rows: Rows) -> Path:
+    """Rows as a table; NaN is left empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=tuple(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _told(value) for name, value in row.items()} for row in rows)
+    return write_text(path, text.getvalue())
+
+
+def _told(value: Any) -> Any:
+    """A number in six digits, nothing for NaN."""
+    return ("" if math.isnan(value) else f"{value:.6g}") if isinstance(value, float) else value
+
+
+def read_answers(path: Path) -> Rows:
+    """The rows of a table; NaN where a number is missing."""
+    rows = csv.DictReader(io.StringIO(read_bytes(path).decode("utf-8")))
+    return [{k: v if k in WORDS else float(v or "nan") for k, v in row.items()} for row in rows]
