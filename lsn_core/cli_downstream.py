@@ -1,12 +1,15 @@
 """`lsn downstream`: does learning from synthetic joints first help? Prepare a cohort, run the arms, compare them."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lsn_core.files import InputError
 from lsn_core.signals import tell
+
+if TYPE_CHECKING:
+    import torch
 
 downstream_app = typer.Typer(
     no_args_is_help=True, help="Downstream tasks: pre-training on synthetic joints against fair controls."
@@ -68,7 +71,7 @@ def train(
     typer.echo(f"{runs}: {'all runs are done' if done else 'some runs are not done; the same line goes on'}")
 
 
-def _device(name: str):
+def _device(name: str) -> "torch.device":
     """The device of that name. Raises `InputError` where this machine has none."""
     import torch
 
@@ -78,3 +81,33 @@ def _device(name: str):
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device {name}: {str(error).splitlines()[0]}; give cpu, or auto") from error
     return found
+
+
+@downstream_app.command()
+def baselines(
+    runs: Annotated[Path, typer.Argument(help="Folder of the runs, where theirs are put.")],
+    cohort: Annotated[Path, typer.Option(help='A file of "lsn downstream prepare".')],
+) -> None:
+    """Measure what needs no training: edges of separated layers, phase correlation, intensity registration."""
+    from lsn_core.cohort import read_cohort
+    from lsn_core.comparators import write_comparators
+
+    here, origin = read_cohort(cohort)
+    write_comparators(runs, here, origin)
+    typer.echo(f"{runs}: baselines are measured")
+
+
+@downstream_app.command()
+def report(
+    runs: Annotated[Path, typer.Argument(help="Folder of the runs that are done.")],
+    out: Annotated[Path | None, typer.Option(help="JSON to write; default downstream.json among the runs.")] = None,
+) -> None:
+    """Put the arms side by side, with intervals and corrected p-values, and tell what pre-training is worth."""
+    from lsn_core.downstream import gather_downstream, origin
+    from lsn_core.downstream_tables import arms_table, scores_table, worth_table
+    from lsn_core.results import write_metrics
+
+    found = gather_downstream(runs)
+    tables = (scores_table(found), arms_table(found["contrasts"]), worth_table(found["worth"]))
+    typer.echo("\n\n".join(table for table in tables if table))
+    typer.echo(f"written to {write_metrics(out or runs / 'downstream.json', found, kind='downstream', **origin(runs))}")

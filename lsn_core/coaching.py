@@ -1,39 +1,32 @@
 """Runs of the downstream experiment: each trained in a folder of its own, stopped and resumed at will, then tested."""
 
-import csv
-import io
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.optim import AdamW
 from tqdm import trange
 
+from lsn_core.answers import answers_of, write_answers
 from lsn_core.checkpoint import checkpoint_path, checkpoints, keep_newest, load_checkpoint, save_checkpoint
-from lsn_core.cohort import TEST, Cohort
+from lsn_core.cohort import Cohort
 from lsn_core.course import MATERIALS, Course, Experiment, Shelf
-from lsn_core.files import InputError, read_bytes, write_text, writing
+from lsn_core.files import InputError, writing
 from lsn_core.pool import Examples
 from lsn_core.predictors import NETWORKS, Predictor
-from lsn_core.progression import REPEATS, Register, all_pairs, measured, repeated
 from lsn_core.results import provenance, write_metrics
 from lsn_core.signals import Tell, stop_signals
-from lsn_core.tasks import TASKS, classes, numbers_of, prepared, register, width_of
+from lsn_core.tasks import TASKS
 
 WARMUP = 0.05  # of a phase's updates, over which its rate rises
 SAVE_SECONDS = 60.0  # between checkpoints
-CHUNK = 256  # images at a time when testing
 METRICS, ANSWERS = "metrics.json", "answers.csv"  # in a run's folder once it is done
 CHECKPOINTS = "checkpoints"
-WORDS = ("name", "fixed", "joint")  # columns of answers that are no numbers
-
-Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -90,7 +83,7 @@ def run_course(place: Place, course: Course, *, stopped: Callable[[], bool]) -> 
     if done < course.updates:
         return
     began = time.monotonic()
-    rows, images = test(place, course, network)
+    rows, images = answers_of(course.task, place.cohort, network, place.device)
     write_answers(folder / ANSWERS, rows)
     shown = course.batch * task.channels * (course.updates - start)
     speeds = {"training": shown / max(more, 1e-9), "inference": images / (time.monotonic() - began)}
@@ -194,95 +187,3 @@ def _resume(folder: Path, network: Predictor, optimizer: AdamW, course: Course) 
     if before["course"] != course.plain():
         raise InputError(f"{folder}: was begun with other settings than the plan now has; name another folder")
     return before["step"], before["seconds"]
-
-
-@torch.no_grad()
-def test(place: Place, course: Course, network: Predictor) -> tuple[Rows, int]:
-    """What a trained network says of the test joints, a row each, and how many images it was shown."""
-    network.eval()
-    return ANSWERERS[course.task](place, network)
-
-
-def _widths(place: Place, network: Predictor) -> tuple[Rows, int]:
-    """Each test radiograph's width."""
-    index = place.cohort.of(TEST)
-    found = width_of(_numbers(place, network, index)).tolist()
-    return _rows(place.cohort, index, true=place.cohort.jsw_mm[index].tolist(), found=found), len(index)
-
-
-def _grades(place: Place, network: Predictor) -> tuple[Rows, int]:
-    """Each test radiograph's class."""
-    index = place.cohort.of(TEST)
-    found = _numbers(place, network, index).argmax(dim=1).tolist()
-    true = classes(place.cohort.jsw_mm[index]).tolist()
-    return _rows(place.cohort, index, true=true, found=found), len(index)
-
-
-def _numbers(place: Place, network: Predictor, index: torch.Tensor) -> torch.Tensor:
-    """A network's numbers of radiographs."""
-    images = (prepared(some.to(place.device)) for some in place.cohort.image[index].split(CHUNK))
-    return torch.cat([numbers_of(network, some).cpu() for some in images])
-
-
-def _rows(cohort: Cohort, index: torch.Tensor, **columns: Sequence[Any]) -> Rows:
-    """One row a radiograph."""
-    known = [{"name": cohort.rows[k].name, "joint": cohort.rows[k].joint} for k in index.tolist()]
-    values = ({name: column[n] for name, column in columns.items()} for n in range(len(known)))
-    return [row | more for row, more in zip(known, values, strict=True)]
-
-
-def _narrowings(place: Place, network: Predictor) -> tuple[Rows, int]:
-    """Each ordered pair's narrowing in mm, asked ten times."""
-    return progression_rows(place.cohort, register(network), place.device)
-
-
-def progression_rows(cohort: Cohort, registering: Register, device: torch.device) -> tuple[Rows, int]:
-    """The test pairs of a cohort as some registration measures them, and how many images it was shown.
-
-    "found" is empty where the ten answers do not agree; "sd" is that of the answers kept, "error" the mean image error.
-    """
-    index = cohort.of(TEST)
-    pairs = index[torch.tensor(all_pairs(cohort.joints[index.numpy()].tolist()))]
-    random = torch.Generator().manual_seed(0)
-    rows: Rows = []
-    for some in pairs.split(CHUNK):
-        shown = [prepared(cohort.image[some[:, k]].to(device)) for k in (0, 1)]
-        known = {"spacing_mm": cohort.spacing_mm[some[:, 1]].to(device), "random": random}
-        answers, errors = repeated(registering, *shown, cohort.bones[some[:, 1]].float().to(device), **known)
-        rows += _pair_rows(cohort, some, *measured(answers), errors.mean(axis=1))
-    return rows, 2 * (REPEATS + 1) * len(pairs)
-
-
-def _pair_rows(cohort: Cohort, pairs: torch.Tensor, found: np.ndarray, sd: np.ndarray, errors: np.ndarray) -> Rows:
-    """One row a pair of radiographs."""
-    true = (cohort.jsw_mm[pairs[:, 0]] - cohort.jsw_mm[pairs[:, 1]]).tolist()
-    names = [[cohort.rows[k].name for k in pair] for pair in pairs.tolist()]
-    joints = [cohort.rows[k].joint for k in pairs[:, 0].tolist()]
-    columns = zip(names, joints, true, found.tolist(), sd.tolist(), errors.tolist(), strict=True)
-    return [
-        {"name": name[0], "fixed": name[1], "joint": joint, "true": t, "found": f, "sd": s, "error": e}
-        for name, joint, t, f, s, e in columns
-    ]
-
-
-ANSWERERS = {"jsn": _narrowings, "jsw": _widths, "svdh": _grades}
-
-
-def write_answers(path: Path, rows: Rows) -> Path:
-    """Rows as a table; NaN is left empty."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=tuple(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: _told(value) for name, value in row.items()} for row in rows)
-    return write_text(path, text.getvalue())
-
-
-def _told(value: Any) -> Any:
-    """A number in six digits, nothing for NaN."""
-    return ("" if math.isnan(value) else f"{value:.6g}") if isinstance(value, float) else value
-
-
-def read_answers(path: Path) -> Rows:
-    """The rows of a table; NaN where a number is missing."""
-    rows = csv.DictReader(io.StringIO(read_bytes(path).decode("utf-8")))
-    return [{k: v if k in WORDS else float(v or "nan") for k, v in row.items()} for row in rows]

@@ -27,20 +27,22 @@ def _shares(counts: np.ndarray, of: np.ndarray) -> Float[np.ndarray, " classes"]
 
 
 def paper_scores(graded: Grades, truth: Grades, *, classes: int = 5) -> dict[str, float]:
-    """The paper's "accuracy", "precision", "sensitivity" and "f1", as its published code has them; each in [0, 1].
+    """The paper's "accuracy", "sensitivity", "specificity", "precision" and "f1", as its published code has them.
 
-    Each class against all others, then the mean over the classes. An undefined ratio counts as 0: precision of a class
-    that nobody is graded as, sensitivity of one that nobody has, F1 of one that is neither. One-versus-rest accuracy is
-    1 - 2 (1 - top1) / classes, since an error is one in two of the classes only, and therefore flatters: of five
-    classes, always wrong is 0.6 and guessing 0.68. Quote it beside `ordinal_scores` only.
+    Each class against all others, then the mean over the classes; each in [0, 1]. An undefined ratio counts as 0:
+    precision of a class that nobody is graded as, sensitivity of one that nobody has, specificity of one that all have,
+    F1 of one that is neither. One-versus-rest accuracy is 1 - 2 (1 - top1) / classes, since an error is one in two of
+    the classes only, and therefore flatters: of five classes, always wrong is 0.6 and guessing 0.68. Quote it beside
+    `ordinal_scores` only.
     """
     table = confusion(graded, truth, classes=classes)
     hits, has, called = table.diagonal(), table.sum(axis=1), table.sum(axis=0)
-    right = len(truth) - has - called + 2 * hits  # hits and correct rejections
+    rejected = len(truth) - has - called + hits
     scores = {
-        "accuracy": right / len(truth),
-        "precision": _shares(hits, called),
+        "accuracy": (hits + rejected) / len(truth),
         "sensitivity": _shares(hits, has),
+        "specificity": _shares(rejected, len(truth) - has),
+        "precision": _shares(hits, called),
         "f1": _shares(2 * hits, has + called),
     }
     return {name: float(each.mean()) for name, each in scores.items()}

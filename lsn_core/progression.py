@@ -177,3 +177,12 @@ def error_scores(errors_mm: PerPair) -> dict[str, float]:
         "mae_mm": mean_of_known(np.abs(errors_mm)),
         "rmse_mm": mean_of_known(errors_mm**2) ** 0.5,
     }
+
+
+def rows_as_pairs(rows: Sequence[Mapping[str, str]]) -> list[Pair]:
+    """The pairs of answers that name their radiographs ("name" moving, "fixed") and joint, visits numbered by name."""
+    visits: dict[str, list[str]] = {}
+    for row in rows:
+        visits.setdefault(row["joint"], []).append(row["name"])
+    number = {joint: {name: k for k, name in enumerate(sorted(set(names)))} for joint, names in visits.items()}
+    return [Pair(r["joint"], number[r["joint"]][r["name"]], number[r["joint"]][r["fixed"]]) for r in rows]

@@ -14,6 +14,7 @@ from sklearn.metrics import (
     confusion_matrix,
     mean_absolute_error,
     precision_recall_fscore_support,
+    recall_score,
 )
 from statsmodels.stats.multitest import multipletests
 
@@ -43,6 +44,7 @@ def test_paper_scores_by_hand():
     found = paper_scores(GRADED, TRUTH)
     assert found["accuracy"] == pytest.approx((3 + 3 + 4 + 5 + 4) / 25)
     assert found["precision"] == found["sensitivity"] == found["f1"] == pytest.approx((0.5 + 0.5) / 5)
+    assert found["specificity"] == pytest.approx((2 / 3 + 2 / 3 + 1 + 1 + 4 / 5) / 5)
 
 
 @given(grades)
@@ -51,6 +53,8 @@ def test_paper_scores_as_scikit_learn_has_them(pair):
     found = paper_scores(graded, truth)
     judge = precision_recall_fscore_support(truth, graded, labels=range(5), average="macro", zero_division=0)
     assert (found["precision"], found["sensitivity"], found["f1"]) == pytest.approx(judge[:3])
+    of_the_rest = [recall_score(truth != k, graded != k, zero_division=0) for k in range(5)]
+    assert found["specificity"] == pytest.approx(np.mean(of_the_rest))
     each = [accuracy_score(truth == k, graded == k) for k in range(5)]
     assert found["accuracy"] == pytest.approx(np.mean(each))
 

@@ -17,16 +17,15 @@ TREES = {name: ast.parse(text) for name, text in SOURCES.items()}
 ORDER = re.findall(
     r"\w+",
     """files shapes radiograph joint masks dicom images metadata rows grain bone anatomy phantom dissection detector jsw
-    harmonic pseudo dataset pack manifest inventory crop ram layouts check data fetch batch parameters profile
-    transunet unet critic networks segmentation intake stage losses dip baseline config metrics results
-    agreement grading
+    harmonic pseudo dataset pack manifest inventory crop ram layouts check data fetch batch parameters profile transunet
+    unet critic networks segmentation intake stage losses dip baseline config metrics results agreement grading
     segmentation_scores truth probe traces motion consistency inception texture outline appearance compare two_sample
     machine checkpoint scene training validation fidelity cases evaluation figures training_figures measure_figures
-    adjustment_figures reader_figures material journal keeper run ablation ranking readings readers reader_study
+    adjustment_figures reader_figures material journal keeper signals run ablation ranking readings readers reader_study
     turing leaks simulated_readers lessons segmentation_training movement continuation synthesis registration
-    progression registration_baselines defects adjustment
-    sampling labels export production explorer separation explorer_widget rater rater_widget notebook book cli_data
-    cli_images cli_turing cli""",
+    progression registration_baselines defects adjustment sampling labels export production cohort pool predictors tasks
+    course coaching comparators downstream downstream_figures explorer separation explorer_widget rater rater_widget
+    notebook book cli_data cli_images cli_turing cli_downstream cli""",
 )
 POSITIONAL_DEFAULTS = {"phantom.Phantom.render"}  # design.md, section 8
 EQUATIONS = {  # of the paper: the functions, classes and settings whose docstring or comment names each
@@ -50,7 +49,7 @@ EQUATIONS = {  # of the paper: the functions, classes and settings whose docstri
     12: {"losses.supervision", "losses.discrimination", "training.segmenter_step", "training.discriminator_step"},
     13: {"radiograph.adjust_jsw", "motion.rendered_scores", "synthesis", "synthesis.recompose", "synthesis.Source"},
 }
-SEEDED = {"run", "segmentation_training"}  # whole trainings, which begin from their own seed
+SEEDED = {"run", "segmentation_training", "coaching"}  # whole trainings, which begin from their own seed
 Definition = ast.FunctionDef | ast.ClassDef
 
 
