@@ -101,13 +101,20 @@ def baselines(
 def report(
     runs: Annotated[Path, typer.Argument(help="Folder of the runs that are done.")],
     out: Annotated[Path | None, typer.Option(help="JSON to write; default downstream.json among the runs.")] = None,
+    cohort: Annotated[Path | None, typer.Option(help="Their cohort, to add how widths are distributed.")] = None,
 ) -> None:
     """Put the arms side by side, with intervals and corrected p-values, and tell what pre-training is worth."""
+    from lsn_core.cohort import read_cohort
+    from lsn_core.course import DEGREES
     from lsn_core.downstream import gather_downstream, origin
     from lsn_core.downstream_tables import arms_table, scores_table, worth_table
+    from lsn_core.pool import coverage
     from lsn_core.results import write_metrics
+    from lsn_core.sampling import Plan as Widths
 
     found = gather_downstream(runs)
+    if cohort:
+        found["coverage"] = coverage(read_cohort(cohort)[0], Widths(degrees=DEGREES))
     tables = (scores_table(found), arms_table(found["contrasts"]), worth_table(found["worth"]))
     typer.echo("\n\n".join(table for table in tables if table))
     typer.echo(f"written to {write_metrics(out or runs / 'downstream.json', found, kind='downstream', **origin(runs))}")

@@ -82,6 +82,17 @@ class Experiment:
             raise InputError(f"the plan has no run with {asked}; leave one of these out")
         return replace(self, courses=tuple(kept))
 
+    def shortened(self, updates: int, *, size: int, batch: int) -> "Experiment":
+        """The same courses in so many updates, of fewer and smaller images: to see them run, not to compare them."""
+        courses = tuple(replace(course, phases=_scaled(course, updates), batch=batch) for course in self.courses)
+        return replace(self, size=size, courses=courses)
+
+
+def _scaled(course: Course, updates: int) -> tuple[Phase, ...]:
+    """A course's phases with so many updates in all."""
+    share = updates / course.updates
+    return tuple(replace(phase, updates=max(1, round(share * phase.updates))) for phase in course.phases)
+
 
 def read_experiment(path: Path | None) -> Experiment:
     """The experiment in a file, or the project's own without one. Raises `InputError` for a file of another form."""

@@ -1,7 +1,8 @@
 """What a downstream network is shown: radiographs of a cohort, or synthetic ones made of their stored layers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from lsn_core.batch import mapped
-from lsn_core.cohort import Cohort
+from lsn_core.cohort import TEST, TRAIN, Cohort
 from lsn_core.masks import at_256, grow
 from lsn_core.movement import Hinge, Movement, shifts, source_matrix
 from lsn_core.pseudo import harmonic_fill
@@ -18,6 +19,7 @@ from lsn_core.synthesis import Plane, Source
 
 Painter = Callable[[Movement], Plane]
 
+EDGES_MM = tuple(np.arange(-0.5, 3.01, 0.25).tolist())  # of histograms of widths
 CUT_PX = 4.0  # at 256: by which outlines are widened where bones are cut out, over their blurred edge
 
 
@@ -126,3 +128,24 @@ class Cutting:
             piece, where = (cv2.warpAffine(plane, matrix, size, **flags) for plane in (self.image, mask))
             seen = np.where(where > 0.5, piece, seen)
         return seen.clip(0, 1)
+
+
+def coverage(cohort: Cohort, plan: Plan, *, edges: Sequence[float] = EDGES_MM) -> dict[str, Any]:
+    """How the widths of training and test radiographs, and of synthetic joints made of the former, are distributed.
+
+    Shares of each histogram over `edges` in mm, what lies beyond counted in the outer bins; "overlap" is that of the
+    synthetic with the test histogram, 1 where they are alike.
+    """
+    train, test = (cohort.jsw_mm[cohort.of(split)].numpy() for split in (TRAIN, TEST))
+    made = [_widths(cohort, k, plan) for k in cohort.of(TRAIN).tolist()]
+    widths = {"train": train, "test": test, "synthetic": np.concatenate(made)}
+    shares = {name: np.histogram(some.clip(edges[0], edges[-1]), edges)[0] / len(some) for name, some in widths.items()}
+    overlap = float(np.minimum(shares["synthetic"], shares["test"]).sum())
+    return {"edges": list(edges), **{name: share.tolist() for name, share in shares.items()}, "overlap": overlap}
+
+
+def _widths(cohort: Cohort, index: int, plan: Plan) -> np.ndarray:
+    """The widths of all copies of a radiograph."""
+    own_mm, reach_mm = float(cohort.jsw_mm[index]), cohort.source(index).reach_mm
+    movements = plan.movements(cohort.rows[index].name, own_mm, reach_mm=reach_mm)
+    return np.array([own_mm + movement.delta_mm for movement in movements])
