@@ -1,5 +1,6 @@
 """Runs of the downstream experiment: each trained in a folder of its own, stopped and resumed at will, then tested."""
 
+import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch.optim import AdamW
 from tqdm import trange
 
@@ -16,7 +19,7 @@ from lsn_core.answers import answers_of, write_answers
 from lsn_core.checkpoint import checkpoint_path, checkpoints, keep_newest, load_checkpoint, save_checkpoint
 from lsn_core.cohort import Cohort
 from lsn_core.course import MATERIALS, Course, Experiment, Shelf
-from lsn_core.files import InputError, writing
+from lsn_core.files import InputError, atomic, writing
 from lsn_core.pool import Examples
 from lsn_core.predictors import NETWORKS, Predictor
 from lsn_core.results import provenance, write_metrics
@@ -25,7 +28,7 @@ from lsn_core.tasks import TASKS
 
 WARMUP = 0.05  # of a phase's updates, over which its rate rises
 SAVE_SECONDS = 60.0  # between checkpoints
-METRICS, ANSWERS = "metrics.json", "answers.csv"  # in a run's folder once it is done
+METRICS, ANSWERS, WEIGHTS = "metrics.json", "answers.csv", "network.safetensors"  # in a run's folder once it is done
 CHECKPOINTS = "checkpoints"
 
 
@@ -85,12 +88,35 @@ def run_course(place: Place, course: Course, *, stopped: Callable[[], bool]) -> 
     began = time.monotonic()
     rows, images = answers_of(course.task, place.cohort, network, place.device)
     write_answers(folder / ANSWERS, rows)
+    save_predictor(folder / WEIGHTS, network, course)
     shown = course.batch * task.channels * (course.updates - start)
     speeds = {"training": shown / max(more, 1e-9), "inference": images / (time.monotonic() - began)}
     known = provenance(course=course.plain(), **place.known)
     write_metrics(folder / METRICS, {"images_a_second": speeds, "seconds": seconds + more}, **known)
     for path in checkpoints(folder / CHECKPOINTS):
         path.unlink()
+
+
+def save_predictor(path: Path, network: Predictor, course: Course) -> Path:
+    """Write a trained network's weights, with the course that made them, atomically."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    with atomic(path) as part:
+        part.write_bytes(save(tensors, {"course": json.dumps(course.plain())}))
+    return path
+
+
+def load_predictor(path: Path) -> tuple[Predictor, str]:
+    """A trained network, ready to be asked, and its task. Raises `InputError` for another file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors, header = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+        course = json.loads(header["course"])
+        task = TASKS[course["task"]]
+        network = NETWORKS[course["network"]](task.channels, task.outputs)
+        network.load_state_dict(tensors)
+    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+        raise InputError(f"{path}: not a run's network ({error}); train one with 'lsn downstream train'") from error
+    return network.eval(), course["task"]
 
 
 @dataclass(frozen=True)

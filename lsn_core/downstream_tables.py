@@ -6,6 +6,8 @@ from typing import Any
 from lsn_core.downstream import CONTROL, PRETRAINED
 from lsn_core.results import interval, table
 
+Settings = Sequence[Mapping[str, Any]]
+
 COLUMNS = {  # of each task: score, heading and format
     "jsn": (
         ("sigma_mm", "sigma mm", "{:.4f}"),
@@ -40,10 +42,8 @@ COLUMNS = {  # of each task: score, heading and format
     ),
 }
 
-Settings = Sequence[Mapping[str, Any]]
 
-
-def chosen(found: Mapping[str, Any], **wanted: Any) -> list[Mapping[str, Any]]:
+def chosen(found: Settings, **wanted: Any) -> list[Mapping[str, Any]]:
     """The settings, contrasts or worths whose fields are as wanted."""
     return [one for one in found if all(one[key] == value for key, value in wanted.items())]
 
