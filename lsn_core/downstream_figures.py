@@ -54,8 +54,9 @@ def arms_figure(found: Mapping[str, Sequence[Mapping[str, Any]]], *, x_label: st
         figure.subplots(1, len(found), squeeze=False, sharey=True)[0], found.items(), strict=True
     ):
         for one in some:
-            place, mean = names.index(one["arm"]), one["mean"]
-            axis.errorbar(mean, place, xerr=[[mean - one["low"]], [one["high"] - mean]], fmt="o", color=COLOURS[0])
+            place = names.index(one["arm"])
+            axis.plot([one["low"], one["high"]], [place, place], color=COLOURS[0], linewidth=2)
+            axis.plot(one["mean"], place, "o", color=COLOURS[0], markersize=5)
         axis.axvline(0, color="black", linewidth=1)
         axis.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
         axis.set_ylim(len(names) - 0.5, -0.5)

@@ -48,16 +48,22 @@ def chosen(found: Settings, **wanted: Any) -> list[Mapping[str, Any]]:
     return [one for one in found if all(one[key] == value for key, value in wanted.items())]
 
 
-def scores_table(found: Mapping[str, Any], *, tasks: Iterable[str] = COLUMNS, share: float = 1.0) -> str:
-    """One block a task: each network and arm at a share of the joints, mean ± SD over seeds."""
-    return "\n\n".join(_block(task, chosen(found["settings"], task=task, share=share)) for task in tasks)
+def scores_table(
+    found: Mapping[str, Any], *, tasks: Iterable[str] = COLUMNS, share: float = 1.0, only: Sequence[str] = ()
+) -> str:
+    """One block a task: each network and arm at a share of the joints, mean ± SD over seeds.
+
+    `only` names the scores to show; all of COLUMNS without it.
+    """
+    return "\n\n".join(_block(task, chosen(found["settings"], task=task, share=share), only) for task in tasks)
 
 
-def _block(task: str, settings: Settings) -> str:
+def _block(task: str, settings: Settings, only: Sequence[str]) -> str:
     """One task's settings, one row each."""
-    rows = [[task, "seeds", *(heading for _, heading, _ in COLUMNS[task])]]
+    columns = [column for column in COLUMNS[task] if not only or column[0] in only]
+    rows = [[task, "seeds", *(heading for _, heading, _ in columns)]]
     for one in settings:
-        cells = [score_cell(one["scores"][name], form) for name, _, form in COLUMNS[task]]
+        cells = [score_cell(one["scores"][name], form) for name, _, form in columns]
         rows.append([f"{one['network']}, {one['arm']}", str(len(one["seeds"])), *cells])
     return table(rows)
 

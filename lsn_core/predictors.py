@@ -29,7 +29,8 @@ class Predictor(nn.Module):
         maps = self.trunk((image - mean) / (spread + 1e-3)).float()
         weights = F.interpolate(regions, maps.shape[-2:], mode="area")
         weights = weights / weights.sum(dim=(2, 3), keepdim=True).clamp_min(1e-3)
-        return self.head(torch.einsum("bcyx,bryx->brc", maps, weights))
+        with torch.autocast(maps.device.type, enabled=False):
+            return self.head(torch.einsum("bcyx,bryx->brc", maps, weights))
 
 
 def compact(channels: int, outputs: int) -> Predictor:
