@@ -146,10 +146,11 @@ class Coach:
                     spent += time.monotonic() - making
                 self._step(step, shown[name])
                 now = time.monotonic()
-                if stopped() or now - saved > SAVE_SECONDS:
+                halt = stopped()
+                if halt or now - saved > SAVE_SECONDS:
                     self._save(folder, step + 1, before + now - began - spent)
                     saved = now
-                if stopped():
+                if halt:
                     return step + 1, now - began - spent
         return self.course.updates, time.monotonic() - began - spent
 
