@@ -19,10 +19,10 @@ from lsn_core.answers import answers_of, write_answers
 from lsn_core.checkpoint import checkpoint_path, checkpoints, keep_newest, load_checkpoint, save_checkpoint
 from lsn_core.cohort import Cohort
 from lsn_core.course import MATERIALS, Course, Experiment, Shelf
-from lsn_core.files import InputError, atomic, writing
+from lsn_core.files import InputError, atomic, read_json, writing
 from lsn_core.pool import Examples
 from lsn_core.predictors import NETWORKS, Predictor
-from lsn_core.results import provenance, write_metrics
+from lsn_core.results import write_metrics
 from lsn_core.signals import Tell, stop_signals
 from lsn_core.tasks import TASKS
 
@@ -51,8 +51,11 @@ def run_experiment(place: Place, experiment: Experiment, *, tell: Tell) -> bool:
     """
     with stop_signals(tell) as caught:
         for course in experiment.courses:
-            with alone_in(place.folder / course.name) as mine:
-                if mine and not (place.folder / course.name / METRICS).exists() and not caught:
+            folder = place.folder / course.name
+            with alone_in(folder) as mine:
+                if (folder / METRICS).exists():
+                    _refuse_other(folder, read_json(folder / METRICS)["provenance"].get("course"), course)
+                elif mine and not caught:
                     run_course(place, course, stopped=lambda: bool(caught))
     return all((place.folder / course.name / METRICS).exists() for course in experiment.courses)
 
@@ -91,8 +94,9 @@ def run_course(place: Place, course: Course, *, stopped: Callable[[], bool]) -> 
     save_predictor(folder / WEIGHTS, network, course)
     shown = course.batch * task.channels * (course.updates - start)
     speeds = {"training": shown / max(more, 1e-9), "inference": images / (time.monotonic() - began)}
-    known = provenance(course=course.plain(), **place.known)
-    write_metrics(folder / METRICS, {"images_a_second": speeds, "seconds": seconds + more}, **known)
+    write_metrics(
+        folder / METRICS, {"images_a_second": speeds, "seconds": seconds + more}, course=course.plain(), **place.known
+    )
     for path in checkpoints(folder / CHECKPOINTS):
         path.unlink()
 
@@ -201,7 +205,7 @@ class Shown:
 def rate(largest: float, place: float) -> float:
     """The learning rate at a place from 0 to 1 of a phase: up in a straight line, then down as a cosine."""
     if place < WARMUP:
-        return largest * (place / WARMUP + 0.02)
+        return largest * (0.02 + 0.98 * place / WARMUP)
     return 0.5 * largest * (1 + math.cos(math.pi * (place - WARMUP) / (1 - WARMUP)))
 
 
@@ -211,6 +215,11 @@ def _resume(folder: Path, network: Predictor, optimizer: AdamW, course: Course) 
     if not saved:
         return 0, 0.0
     before = load_checkpoint(saved[-1], {"network": network}, {"network": optimizer})
-    if before["course"] != course.plain():
-        raise InputError(f"{folder}: was begun with other settings than the plan now has; name another folder")
+    _refuse_other(folder, before["course"], course)
     return before["step"], before["seconds"]
+
+
+def _refuse_other(folder: Path, before: dict[str, Any] | None, course: Course) -> None:
+    """Raise `InputError` where the course that a folder holds is not this one."""
+    if before != course.plain():
+        raise InputError(f"{folder}: was begun with other settings than the plan now has; name another folder")

@@ -1,4 +1,4 @@
-"""What needs no training: edges of separated layers, phase correlation, intensity registration; kept as runs are."""
+"""What needs no training: no change, edges of separated layers, phase correlation, intensities; kept as runs are."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +10,10 @@ from tqdm import tqdm
 from lsn_core.answers import Rows, pairs_to_test, progression_rows, radiograph_rows, write_answers
 from lsn_core.coaching import ANSWERS, METRICS
 from lsn_core.cohort import TEST, Cohort
+from lsn_core.registration import Transforms
 from lsn_core.registration_baselines import by_intensity, by_phase_correlation
-from lsn_core.results import provenance, write_metrics
+from lsn_core.results import write_metrics
+from lsn_core.shapes import Bones, Image
 from lsn_core.tasks import classes
 
 Answerer = Callable[[Cohort], Rows]
@@ -49,6 +51,16 @@ def intensity_narrowings(cohort: Cohort) -> Rows:
     return _registered(cohort, by_intensity)
 
 
+def still_narrowings(cohort: Cohort) -> Rows:
+    """No change for each test pair: what any registration has to beat, and what its images look like unmoved."""
+    return _registered(cohort, as_they_are)
+
+
+def as_they_are(moving: Image, fixed: Image, bones: Bones) -> Transforms:
+    """Nothing is moved."""
+    return fixed.new_tensor([1, 0, 0, 0]).repeat(len(fixed), 2, 1)
+
+
 def _registered(cohort: Cohort, registering: Callable) -> Rows:
     """The narrowings of a registration on the CPU."""
     parts = tqdm(pairs_to_test(cohort).split(16), desc=registering.__name__, unit="16 pairs")
@@ -59,6 +71,7 @@ def _registered(cohort: Cohort, registering: Callable) -> Rows:
 COMPARATORS: dict[str, Answerer] = {  # by the run's name: task and what stands for a network
     "jsw-edge": edge_widths,
     "svdh-edge": edge_grades,
+    "jsn-still": still_narrowings,
     "jsn-edge": edge_narrowings,
     "jsn-phase_correlation": phase_narrowings,
     "jsn-intensity": intensity_narrowings,
@@ -71,4 +84,4 @@ def write_comparators(runs: Path, cohort: Cohort, origin: dict[str, Any]) -> Non
         folder = runs / f"{name}-untrained-100-0"
         if not (folder / METRICS).exists():
             write_answers(folder / ANSWERS, answer(cohort))
-            write_metrics(folder / METRICS, {}, **provenance(cohort=origin))
+            write_metrics(folder / METRICS, {}, cohort=origin)

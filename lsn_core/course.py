@@ -118,6 +118,8 @@ def _courses(content: Mapping[str, Any]) -> Iterator[Course]:
     for seed in content["seeds"]:
         for run in content["runs"]:
             for share in run["shares"]:
+                if not 0 < share <= 1:
+                    raise ValueError(f"share {share} is not above 0 and at most 1")
                 for task in run["tasks"]:
                     for arm in run["arms"]:
                         _refuse_unknown(task=(task, TASKS), network=(run["network"], NETWORKS))

@@ -25,7 +25,7 @@ COMMANDS = (
     *("phantom", "data init", "data check", "data pack", "data fetch", "data compare"),
     *("masks", "separate", "adjust", "explore", "synthesize"),
     *("turing assemble", "turing page", "turing score", "turing machine"),
-    *("downstream prepare", "downstream train"),
+    *("downstream prepare", "downstream train", "downstream baselines", "downstream report"),
     *("train", "train-masks", "ablate", "evaluate", "run", "book"),
 )
 SYNTHESIZE = ("synthesize", "--data", "own", "--out", "out")

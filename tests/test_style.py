@@ -24,8 +24,8 @@ ORDER = re.findall(
     adjustment_figures reader_figures material journal keeper signals run ablation ranking readings readers reader_study
     turing leaks simulated_readers lessons segmentation_training movement continuation synthesis registration
     progression registration_baselines defects adjustment sampling labels export production cohort pool predictors tasks
-    course coaching comparators downstream downstream_figures explorer separation explorer_widget rater rater_widget
-    notebook book cli_data cli_images cli_turing cli_downstream cli""",
+    answers course coaching comparators downstream downstream_tables downstream_figures explorer separation
+    explorer_widget rater rater_widget notebook book cli_data cli_images cli_turing cli_downstream cli""",
 )
 POSITIONAL_DEFAULTS = {"phantom.Phantom.render"}  # design.md, section 8
 EQUATIONS = {  # of the paper: the functions, classes and settings whose docstring or comment names each
