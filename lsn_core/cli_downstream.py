@@ -66,10 +66,11 @@ def train(
     (here, origin), elsewhere = read_cohort(cohort), read_cohort(other)[0] if other else None
     if here.size != experiment.size:
         raise InputError(f"{cohort}: its images are {here.size} px, the plan's {experiment.size}; prepare it again")
+    on = _device(device)
     lonely = next((c for c in experiment.courses if any("elsewhere" in phase.show for phase in c.phases)), None)
     if lonely and not other:
         raise InputError(f"{lonely.name}: learns from another cohort first; name one with --other, or take other arms")
-    place = Place(runs, here, elsewhere, _device(device), {"cohort": origin})
+    place = Place(runs, here, elsewhere, on, {"cohort": origin})
     done = run_experiment(place, experiment, tell=tell)
     typer.echo(f"{runs}: {'all runs are done' if done else 'some runs are not done; the same line goes on'}")
 
