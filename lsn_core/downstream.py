@@ -86,7 +86,29 @@ def narrowing_scores(rows: Rows) -> Numbers:
     found, true, sd, error = (column(rows, name) for name in ("found", "true", "sd", "error"))
     closure = np.array(list(phase_sigmas(rows_as_pairs(rows), found).values()))
     scores = {"mse": mean_of_known(error), "sigma_mm": mean_of_known(sd), "phase_sigma_mm": mean_of_known(closure)}
-    return scores | {"mismatch": float(np.isnan(found).mean())} | error_scores(found - true)
+    scores |= {"mismatch": float(np.isnan(found).mean())} | error_scores(found - true)
+    both_mm = mean_of_known(np.abs(both_ways(rows) - true))
+    return scores | {"mae_both_ways_mm": both_mm, "r": correlation(found, true)}
+
+
+def both_ways(rows: Rows) -> np.ndarray:
+    """Each pair's narrowing as the mean of it and of the widening that is found the other way round."""
+    found = {(row["name"], row["fixed"]): row["found"] for row in rows}
+    there, back = (np.array([found.get(pair, math.nan) for pair in pairs]) for pairs in (found, map(_reversed, found)))
+    return (there - back) / 2
+
+
+def _reversed(pair: tuple[str, str]) -> tuple[str, str]:
+    """A pair the other way round."""
+    return pair[1], pair[0]
+
+
+def correlation(found: np.ndarray, true: np.ndarray) -> float:
+    """Pearson's r over what is known; NaN where one of them is the same everywhere."""
+    known = np.isfinite(found) & np.isfinite(true)
+    if not known.any() or min(np.ptp(found[known]), np.ptp(true[known])) == 0:
+        return math.nan
+    return float(np.corrcoef(found[known], true[known])[0, 1])
 
 
 SCORES: dict[str, Callable[[Rows], Numbers]] = {"jsn": narrowing_scores, "jsw": width_scores, "svdh": grade_scores}

@@ -19,6 +19,8 @@ COLUMNS = {  # of each task: score, heading and format
         ("mismatch", "mismatch", "{:.3f}"),
         ("mae_mm", "MAE mm", "{:.4f}"),
         ("bias_mm", "bias mm", "{:+.4f}"),
+        ("mae_both_ways_mm", "MAE both ways", "{:.4f}"),
+        ("r", "r", "{:.2f}"),
     ),
     "jsw": (
         ("mae_px", "MAE px", "{:.2f}"),
