@@ -110,14 +110,13 @@ def report(
     """Put the arms side by side, with intervals and corrected p-values, and tell what pre-training is worth."""
     from lsn_core.cohort import read_cohort
     from lsn_core.course import DEGREES
-    from lsn_core.downstream import gather_downstream, origin, read_runs
-    from lsn_core.downstream_tables import arms_table, read_off, scores_table, worth_table
+    from lsn_core.downstream import gather_downstream, origin
+    from lsn_core.downstream_tables import arms_table, scores_table, worth_table
     from lsn_core.pool import coverage
     from lsn_core.results import write_metrics
     from lsn_core.sampling import Plan as Widths
 
     found = gather_downstream(runs)
-    found["read_off"] = read_off(read_runs(runs))
     if cohort:
         found["coverage"] = coverage(read_cohort(cohort)[0], Widths(degrees=DEGREES))
     tables = (scores_table(found), arms_table(found["contrasts"]), worth_table(found["worth"]))

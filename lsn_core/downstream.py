@@ -6,7 +6,7 @@ Everything is computed from the answers that runs leave behind. Intervals draw s
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from lsn_core.answers import Rows, read_answers
 from lsn_core.coaching import ANSWERS, METRICS
 from lsn_core.files import InputError, read_json
 from lsn_core.grading import confusion, holm, ordinal_scores, paper_scores
+from lsn_core.jsw import svdh_like
 from lsn_core.masks import FRAME
 from lsn_core.phantom import FIELD_MM
 from lsn_core.progression import error_scores, mean_of_known, phase_sigmas, rows_as_pairs
@@ -135,7 +136,7 @@ def gather_downstream(folder: Path) -> dict[str, Any]:
     """What the runs of a folder say: scores of each setting, differences of arms, and what pre-training is worth."""
     runs = read_runs(folder)
     settings = [_described(folder, setting, seeds) for setting, seeds in runs.items()]
-    return {"settings": settings, "contrasts": contrasts(runs), "worth": worths(runs)}
+    return {"settings": settings, "contrasts": contrasts(runs), "worth": worths(runs), "read_off": read_off(runs)}
 
 
 def _described(folder: Path, setting: Setting, seeds: Mapping[int, Rows]) -> dict[str, Any]:
@@ -198,6 +199,28 @@ def _summed(values: PerRow, joints: np.ndarray) -> dict[str, float | None]:
         return {"mean": None, "low": None, "high": None}
     low, high = crossed_interval(values, joints)
     return {"mean": float(values.mean()), "low": low, "high": high}
+
+
+def as_grades(rows: Rows) -> Rows:
+    """Answers to the width as answers to the class: each width's own."""
+    return [row | {name: svdh_like(row[name]) for name in ("true", "found")} for row in rows]
+
+
+def read_off(runs: Runs) -> list[dict[str, Any]]:
+    """Of each setting that grades: top-1 beside that of classes read off the widths of the same network, arm and share.
+
+    "mean", "low", "high" and "p" are of its share of wrong classes less that of those read off.
+    """
+    found = []
+    for setting, graded in runs.items():
+        widths = runs.get(replace(setting, task="jsw"), {})
+        seeds = sorted(graded.keys() & widths.keys())
+        if setting.task == "svdh" and seeds:
+            own, read = {s: graded[s] for s in seeds}, {s: as_grades(widths[s]) for s in seeds}
+            tops = [over_seeds([grade_scores(rows)["top1"] for rows in some.values()]) for some in (own, read)]
+            both = dict(zip(("graded", "read"), tops, strict=True))
+            found.append({**vars(setting), "seeds": seeds, **both, **difference(own, read, wrong)})
+    return found
 
 
 def contrasts(runs: Runs) -> list[dict[str, Any]]:

@@ -1,12 +1,9 @@
 """Tables of downstream results, the paper's Table 4 beside ours among them."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-from lsn_core.answers import Rows
-from lsn_core.downstream import CONTROL, PRETRAINED, Runs, difference, grade_scores, over_seeds, wrong
-from lsn_core.jsw import svdh_like
+from lsn_core.downstream import CONTROL, PRETRAINED
 from lsn_core.results import interval, table
 
 Settings = Sequence[Mapping[str, Any]]
@@ -120,28 +117,6 @@ def _of(found: Mapping[str, Any], task: str, network: str, arm: str, name: str, 
     """One score of one arm with all joints; "-" where it was not run."""
     some = chosen(found["settings"], task=task, network=network, arm=arm, share=1.0)
     return score_cell(some[0]["scores"][name], form) if some else "-"
-
-
-def as_grades(rows: Rows) -> Rows:
-    """Answers to the width as answers to the class: each width's own."""
-    return [row | {name: svdh_like(row[name]) for name in ("true", "found")} for row in rows]
-
-
-def read_off(runs: Runs) -> list[dict[str, Any]]:
-    """Of each setting that grades: top-1 beside that of classes read off the widths of the same network, arm and share.
-
-    "mean", "low", "high" and "p" are of its share of wrong classes less that of those read off.
-    """
-    found = []
-    for setting, graded in runs.items():
-        widths = runs.get(replace(setting, task="jsw"), {})
-        seeds = sorted(graded.keys() & widths.keys())
-        if setting.task == "svdh" and seeds:
-            own, read = {s: graded[s] for s in seeds}, {s: as_grades(widths[s]) for s in seeds}
-            tops = [over_seeds([grade_scores(rows)["top1"] for rows in some.values()]) for some in (own, read)]
-            both = dict(zip(("graded", "read"), tops, strict=True))
-            found.append({**vars(setting), "seeds": seeds, **both, **difference(own, read, wrong)})
-    return found
 
 
 def read_off_table(found: Settings) -> str:

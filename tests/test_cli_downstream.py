@@ -86,7 +86,10 @@ def test_runs_are_trained_shared_and_left_alone(lsn, cohort, plan, tmp_path):
 def test_an_arm_that_learns_elsewhere(lsn, cohort, plan, tmp_path):
     words = ("downstream", "train", tmp_path / "runs", "--cohort", cohort, "--plan", plan, "--device", "cpu")
     asked = (*words, "--arm", "elsewhere", "--task", "jsw", "--seed", "0", "--share", "1")
-    refused(lsn(*asked), "jsw-compact-elsewhere-100-0: learns from another cohort first; name one with --other, or take other arms")
+    refused(
+        lsn(*asked),
+        "jsw-compact-elsewhere-100-0: learns from another cohort first; name one with --other, or take other arms",
+    )
     assert lsn(*asked, "--other", cohort).out == f"{tmp_path}/runs: all runs are done\n"
 
 

@@ -13,7 +13,10 @@ from lsn_core.downstream import (
     FLIPS,
     PX_MM,
     Setting,
+    as_grades,
+    both_ways,
     contrasts,
+    correlation,
     crossing,
     difference,
     exchange_p,
@@ -22,14 +25,24 @@ from lsn_core.downstream import (
     narrowing_scores,
     origin,
     over_seeds,
+    read_off,
     read_runs,
     width_scores,
     worth,
 )
 from lsn_core.downstream_figures import annotation_curves, arms_figure, confusion_figure, coverage_figure
 from lsn_core.downstream_figures import differences_figure as differences
-from lsn_core.downstream_tables import arms_table, chosen, score_cell, scores_table, table_4, worth_table
+from lsn_core.downstream_tables import (
+    arms_table,
+    chosen,
+    read_off_table,
+    score_cell,
+    scores_table,
+    table_4,
+    worth_table,
+)
 from lsn_core.files import InputError
+from lsn_core.jsw import svdh_like
 
 JOINTS, VISITS = 30, 3
 
@@ -135,6 +148,36 @@ def test_narrowings_that_add_up_close_and_mismatches_are_counted():
     rows[0] = rows[0] | {"found": float("nan"), "sd": float("nan")}
     assert narrowing_scores(rows)["mismatch"] == pytest.approx(1 / len(rows))
     assert narrowing_scores(narrowings(0.2, seed=0))["phase_sigma_mm"] > 0.05
+
+
+def test_read_both_ways_what_is_always_added_cancels():
+    rows = narrowings(0.0, seed=0)
+    shifted = [row | {"found": row["found"] + 0.07} for row in rows]
+    assert narrowing_scores(shifted)["bias_mm"] == pytest.approx(0.07)
+    assert narrowing_scores(shifted)["mae_both_ways_mm"] == pytest.approx(0, abs=1e-9)
+    assert np.isnan(both_ways(rows[:1])).all()  # there is no way back
+
+
+def test_correlation_as_numpy_has_it():
+    x, y = np.random.default_rng(0).normal(size=(2, 20))
+    assert correlation(x, y) == pytest.approx(np.corrcoef(x, y)[0, 1])
+    assert correlation(np.r_[x, np.nan], np.r_[y, 1.0]) == pytest.approx(np.corrcoef(x, y)[0, 1])
+    assert np.isnan(correlation(np.zeros(3), np.arange(3.0))) and np.isnan(correlation(np.array([np.nan]), np.ones(1)))
+
+
+def test_classes_read_off_widths():
+    """Exact widths give exact classes; a grader who is always wrong is wrong in all of them more often."""
+    exact = widths(0.0, seed=0)
+    true = [svdh_like(row["true"]) for row in exact]
+    always = [row | {"true": t, "found": (t + 1) % 5} for row, t in zip(exact, true, strict=True)]
+    runs = {
+        Setting("jsw", "compact", "control", 1.0): {0: exact},
+        Setting("svdh", "compact", "control", 1.0): {0: always},
+    }
+    (found,) = read_off(runs)
+    assert found["graded"]["mean"] == 0 and found["read"]["mean"] == 1 and found["mean"] == 1
+    assert "1.000" in read_off_table([found]) and read_off_table([]) == ""
+    assert [row["found"] for row in as_grades(exact)] == true
 
 
 def test_a_difference_is_paired_by_row_and_seed():
