@@ -216,6 +216,41 @@ def test_quick_turing_test_is_blind_and_scored(book):
     assert 0.3 < metrics["machine"]["low"] < metrics["machine"]["high"] <= 1
 
 
+def test_quick_progression_is_measured_and_its_limits_shown(book):
+    metrics = found(book, "09_jsn_progression")
+    before, after = metrics["unlike"]
+    assert after < 0.3 * before and abs(metrics["registered_mm"] - metrics["true_mm"]) < 0.2
+    bent = metrics["bent"]
+    assert bent["at the head's middle"][-1] < 0.6 * bent["difference of both dy"][-1], "a bent finger is no narrowing"
+    errors = metrics["classical_mae_mm"]
+    assert errors["intensity"] < errors["phase correlation"] < errors["no change at all"]
+    assert metrics["still"] == {"sigma_mm": 0, "phase_sigma_mm": 0} and metrics["closure_mm"]["always 0"] == 0
+    assert metrics["closure_mm"]["0.36 directly instead of 0.30"] > 0.02 and metrics["done"]
+
+
+def test_quick_regression_learns_widths(book):
+    metrics = found(book, "10_jsw_regression")
+    assert metrics["done"] and metrics["cut_differs"] > 0
+    assert all(one["mae_mm"]["mean"] < 0.35 for one in metrics["tiny"].values()), "better than the mean of all widths"
+    assert abs(metrics["annotator"]["bias_mm"]) < 0.15 and 0.3 < metrics["coverage"]["overlap"] < 0.9
+
+
+def test_quick_score_and_what_flatters(book):
+    metrics = found(book, "11_svdh_score")
+    by_hand = metrics["by_hand"]
+    assert by_hand["always wrong"]["accuracy"] == pytest.approx(0.6) and by_hand["always wrong"]["top1"] == 0
+    assert by_hand["30 % two classes off"]["quadratic_kappa"] < by_hand["30 % one class off"]["quadratic_kappa"] - 0.1
+    assert 0.05 < metrics["changed"]["0.05"] < metrics["changed"]["0.1"] < 0.25 and metrics["edge"] > 0.5
+    assert abs(sum(metrics["classes"]["healthy"]) - 1) < 1e-9
+
+
+def test_quick_sweep_is_not_trained_twice(book):
+    metrics = found(book, "12_reduced_annotations")
+    first, second = metrics["seconds"]
+    assert metrics["runs"] == 4 and metrics["trained_again"] == 0 and second < 0.1 * first
+    assert {one["task"] for one in metrics["worth"]["phantoms"]} == {"jsn", "jsw", "svdh"}
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize("way", ["from disk", "over http"])
 def test_the_built_book(book, page, way):
