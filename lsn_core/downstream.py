@@ -28,6 +28,10 @@ from lsn_core.results import RESAMPLES
 PX_MM = FIELD_MM / FRAME  # of a 256 px frame, in whose px the paper's errors are
 FLIPS = 10_000  # exchanges of the two arms, for a p-value
 CONTROL, PRETRAINED = "control", "pretrained"
+RIVALS = {
+    "bare_pretrained": "bare_control",
+    "pretrained_faster": "faster",
+}  # pre-trained arms with controls of their own
 
 Numbers = dict[str, float]
 PerRow = Float[np.ndarray, "seeds rows"]
@@ -136,7 +140,8 @@ def gather_downstream(folder: Path) -> dict[str, Any]:
     """What the runs of a folder say: scores of each setting, differences of arms, and what pre-training is worth."""
     runs = read_runs(folder)
     settings = [_described(folder, setting, seeds) for setting, seeds in runs.items()]
-    return {"settings": settings, "contrasts": contrasts(runs), "worth": worths(runs), "read_off": read_off(runs)}
+    asked = {"contrasts": contrasts, "rivals": rivals, "worth": worths, "read_off": read_off}
+    return {"settings": settings, **{name: ask(runs) for name, ask in asked.items()}}
 
 
 def _described(folder: Path, setting: Setting, seeds: Mapping[int, Rows]) -> dict[str, Any]:
@@ -229,16 +234,25 @@ def contrasts(runs: Runs) -> list[dict[str, Any]]:
     "holm" is the p-value corrected for the tasks (pre-trained arms of one network, share and error), and for the arms
     (all others of one task).
     """
+    arms = {setting.arm: CONTROL for setting in runs if setting.arm != CONTROL}
+    return _corrected(_against(runs, arms))
+
+
+def rivals(runs: Runs) -> list[dict[str, Any]]:
+    """Each pre-trained arm of another recipe less the control of that recipe; p-values as they are."""
+    return [one | {"against": RIVALS[one["arm"]]} for one in _against(runs, RIVALS)]
+
+
+def _against(runs: Runs, arms: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Each of some arms less another one of the same task, network and share."""
     found = []
     for setting, seeds in runs.items():
-        control = runs.get(Setting(setting.task, setting.network, CONTROL, setting.share), {})
-        shared = sorted(seeds.keys() & control.keys())
-        if setting.arm == CONTROL or not shared:
-            continue
-        for name, of in ERRORS[setting.task].items():
-            pair = [{seed: some[seed] for seed in shared} for some in (seeds, control)]
+        other = runs.get(replace(setting, arm=arms.get(setting.arm, "")), {})
+        shared = sorted(seeds.keys() & other.keys())
+        for name, of in ERRORS[setting.task].items() if shared else ():
+            pair = [{seed: some[seed] for seed in shared} for some in (seeds, other)]
             found.append({**vars(setting), "error": name, "seeds": shared, **difference(*pair, of)})
-    return _corrected(found)
+    return found
 
 
 def difference(

@@ -82,7 +82,7 @@ def arms_table(contrasts: Settings, *, against: str = CONTROL) -> str:
     rows = [["task, network, share", "arm", "error", "seeds", f"less {against} [95 %]", "p", "Holm"]]
     for one in contrasts:
         known = [f"{one['task']}, {one['network']}, {one['share']:.0%}", one["arm"], one["error"]]
-        tests = ["-" if one[name] is None else f"{one[name]:.4f}" for name in ("p", "holm")]
+        tests = ["-" if one.get(name) is None else f"{one[name]:.4f}" for name in ("p", "holm")]
         rows.append([*known, str(len(one["seeds"])), interval(one, "{:+.4f}"), *tests])
     return table(rows)
 

@@ -27,6 +27,7 @@ from lsn_core.downstream import (
     over_seeds,
     read_off,
     read_runs,
+    rivals,
     width_scores,
     worth,
 )
@@ -234,6 +235,14 @@ def test_other_arms_are_a_family_of_their_own():
     assert found["pretrained"]["holm"] == pytest.approx(found["pretrained"]["p"])
     least = min(("mixed", "cut"), key=lambda arm: found[arm]["p"])
     assert found[least]["holm"] == pytest.approx(min(1, 2 * found[least]["p"]))
+
+
+def test_rivals_are_compared_with_controls_of_their_own():
+    arms = {"control": 0.3, "faster": 0.2, "pretrained_faster": 0.1}
+    runs = {Setting("jsw", "compact", arm, 1.0): {0: widths(sd, seed=k)} for k, (arm, sd) in enumerate(arms.items())}
+    (found,) = rivals(runs)
+    assert found["arm"] == "pretrained_faster" and found["against"] == "faster"
+    assert -0.2 < found["mean"] < 0 and contrasts(runs)[1]["mean"] < found["mean"]
 
 
 @pytest.mark.parametrize(
