@@ -5,7 +5,7 @@ Everything is computed from the answers that runs leave behind. Intervals draw s
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,11 @@ from lsn_core.results import RESAMPLES
 PX_MM = FIELD_MM / FRAME  # of a 256 px frame, in whose px the paper's errors are
 FLIPS = 10_000  # exchanges of the two arms, for a p-value
 CONTROL, PRETRAINED = "control", "pretrained"
-RIVALS = {
+RIVALS = (  # what else a pre-trained arm is compared with: a control that is as bare, and one that learns faster
+    ("bare_pretrained", "bare_control"),
+    ("pretrained", "fastest"),
+    ("pretrained_faster", "fastest"),
+)
     "bare_pretrained": "bare_control",
     "pretrained_faster": "faster",
 }  # pre-trained arms with controls of their own
@@ -234,25 +238,23 @@ def contrasts(runs: Runs) -> list[dict[str, Any]]:
     "holm" is the p-value corrected for the tasks (pre-trained arms of one network, share and error), and for the arms
     (all others of one task).
     """
-    arms = {setting.arm: CONTROL for setting in runs if setting.arm != CONTROL}
-    return _corrected(_against(runs, arms))
+    arms = dict.fromkeys(setting.arm for setting in runs if setting.arm != CONTROL)
+    return _corrected([one for arm in arms for one in _against(runs, arm, CONTROL)])
 
 
 def rivals(runs: Runs) -> list[dict[str, Any]]:
-    """Each pre-trained arm of another recipe less the control of that recipe; p-values as they are."""
-    return [one | {"against": RIVALS[one["arm"]]} for one in _against(runs, RIVALS)]
+    """Pre-trained arms less other controls than the first; p-values as they are."""
+    return [one | {"against": other} for arm, other in RIVALS for one in _against(runs, arm, other)]
 
 
-def _against(runs: Runs, arms: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Each of some arms less another one of the same task, network and share."""
-    found = []
+def _against(runs: Runs, arm: str, other: str) -> Iterator[dict[str, Any]]:
+    """One arm less another, at each task, network and share."""
     for setting, seeds in runs.items():
-        other = runs.get(replace(setting, arm=arms.get(setting.arm, "")), {})
-        shared = sorted(seeds.keys() & other.keys())
+        against = runs.get(replace(setting, arm=other), {}) if setting.arm == arm else {}
+        shared = sorted(seeds.keys() & against.keys())
         for name, of in ERRORS[setting.task].items() if shared else ():
-            pair = [{seed: some[seed] for seed in shared} for some in (seeds, other)]
-            found.append({**vars(setting), "error": name, "seeds": shared, **difference(*pair, of)})
-    return found
+            pair = [{seed: some[seed] for seed in shared} for some in (seeds, against)]
+            yield {**vars(setting), "error": name, "seeds": shared, **difference(*pair, of)}
 
 
 def difference(

@@ -238,10 +238,10 @@ def test_other_arms_are_a_family_of_their_own():
 
 
 def test_rivals_are_compared_with_controls_of_their_own():
-    arms = {"control": 0.3, "faster": 0.2, "pretrained_faster": 0.1}
+    arms = {"control": 0.3, "fastest": 0.2, "pretrained": 0.1}
     runs = {Setting("jsw", "compact", arm, 1.0): {0: widths(sd, seed=k)} for k, (arm, sd) in enumerate(arms.items())}
     (found,) = rivals(runs)
-    assert found["arm"] == "pretrained_faster" and found["against"] == "faster"
+    assert found["arm"] == "pretrained" and found["against"] == "fastest"
     assert -0.2 < found["mean"] < 0 and contrasts(runs)[1]["mean"] < found["mean"]
 
 
