@@ -33,9 +33,6 @@ RIVALS = (  # what else a pre-trained arm is compared with: a control that is as
     ("pretrained", "fastest"),
     ("pretrained_faster", "fastest"),
 )
-    "bare_pretrained": "bare_control",
-    "pretrained_faster": "faster",
-}  # pre-trained arms with controls of their own
 
 Numbers = dict[str, float]
 PerRow = Float[np.ndarray, "seeds rows"]
