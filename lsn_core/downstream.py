@@ -94,7 +94,7 @@ def narrowing_scores(rows: Rows) -> Numbers:
     scores = {"mse": mean_of_known(error), "sigma_mm": mean_of_known(sd), "phase_sigma_mm": mean_of_known(closure)}
     scores |= {"mismatch": float(np.isnan(found).mean())} | error_scores(found - true)
     both_mm = mean_of_known(np.abs(both_ways(rows) - true))
-    return scores | {"mae_both_ways_mm": both_mm, "r": correlation(found, true)}
+    return scores | {"mae_both_ways_mm": both_mm} | correlations(found, true)
 
 
 def both_ways(rows: Rows) -> np.ndarray:
@@ -109,12 +109,18 @@ def _reversed(pair: tuple[str, str]) -> tuple[str, str]:
     return pair[1], pair[0]
 
 
-def correlation(found: np.ndarray, true: np.ndarray) -> float:
-    """Pearson's r over what is known; NaN where one of them is the same everywhere."""
+def correlations(found: np.ndarray, true: np.ndarray) -> Numbers:
+    """Pearson's "r" and Spearman's "rank_r" over what is known; NaN where one of them is the same everywhere.
+
+    A few large values can make the former alone.
+    """
+    from scipy.stats import pearsonr, spearmanr
+
     known = np.isfinite(found) & np.isfinite(true)
-    if not known.any() or min(np.ptp(found[known]), np.ptp(true[known])) == 0:
-        return math.nan
-    return float(np.corrcoef(found[known], true[known])[0, 1])
+    if known.sum() < 2 or min(np.ptp(found[known]), np.ptp(true[known])) == 0:
+        return {"r": math.nan, "rank_r": math.nan}
+    judges = {"r": pearsonr, "rank_r": spearmanr}
+    return {name: float(judge(found[known], true[known]).statistic) for name, judge in judges.items()}
 
 
 SCORES: dict[str, Callable[[Rows], Numbers]] = {"jsn": narrowing_scores, "jsw": width_scores, "svdh": grade_scores}

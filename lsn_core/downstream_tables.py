@@ -18,6 +18,7 @@ COLUMNS = {  # of each task: score, heading and format
         ("bias_mm", "bias mm", "{:+.4f}"),
         ("mae_both_ways_mm", "MAE both ways", "{:.4f}"),
         ("r", "r", "{:.2f}"),
+        ("rank_r", "rank r", "{:.2f}"),
     ),
     "jsw": (
         ("mae_px", "MAE px", "{:.2f}"),

@@ -16,7 +16,7 @@ from lsn_core.downstream import (
     as_grades,
     both_ways,
     contrasts,
-    correlation,
+    correlations,
     crossing,
     difference,
     exchange_p,
@@ -159,11 +159,13 @@ def test_read_both_ways_what_is_always_added_cancels():
     assert np.isnan(both_ways(rows[:1])).all()  # there is no way back
 
 
-def test_correlation_as_numpy_has_it():
+def test_correlations_as_numpy_has_them():
     x, y = np.random.default_rng(0).normal(size=(2, 20))
-    assert correlation(x, y) == pytest.approx(np.corrcoef(x, y)[0, 1])
-    assert correlation(np.r_[x, np.nan], np.r_[y, 1.0]) == pytest.approx(np.corrcoef(x, y)[0, 1])
-    assert np.isnan(correlation(np.zeros(3), np.arange(3.0))) and np.isnan(correlation(np.array([np.nan]), np.ones(1)))
+    expected = {"r": np.corrcoef(x, y)[0, 1], "rank_r": np.corrcoef(x.argsort().argsort(), y.argsort().argsort())[0, 1]}
+    assert correlations(x, y) == pytest.approx(expected)
+    assert correlations(np.r_[x, np.nan], np.r_[y, 1.0]) == pytest.approx(expected)
+    assert np.isnan(list(correlations(np.zeros(3), np.arange(3.0)).values())).all()
+    assert np.isnan(list(correlations(np.array([np.nan]), np.ones(1)).values())).all()
 
 
 def test_classes_read_off_widths():
