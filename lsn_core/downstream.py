@@ -154,15 +154,16 @@ def gather_downstream(folder: Path) -> dict[str, Any]:
 def _described(folder: Path, setting: Setting, seeds: Mapping[int, Rows]) -> dict[str, Any]:
     """One setting: scores over seeds, mean errors with intervals, the confusion of grades, and speeds."""
     scores = [SCORES[setting.task](rows) for rows in seeds.values()]
-    records = [read_json(_folder(folder, setting, seed) / METRICS)["metrics"] for seed in seeds]
-    speeds = [record["images_a_second"] for record in records if "images_a_second" in record]
+    records = [read_json(_folder(folder, setting, seed) / METRICS) for seed in seeds]
+    measured = [record["metrics"]["images_a_second"] for record in records if record["metrics"]]
     found = {
         **vars(setting),
         "seeds": list(seeds),
         "rows": len(next(iter(seeds.values()))),
         "scores": {name: over_seeds([one[name] for one in scores]) for name in scores[0]},
         "errors": {name: mean_error(seeds, of) for name, of in ERRORS[setting.task].items()},
-        "images_a_second": {name: float(np.median([one[name] for one in speeds])) for name in (speeds or [{}])[0]},
+        "devices": sorted({record["provenance"]["device"] for record in records}),
+        "images_a_second": {name: float(np.median([one[name] for one in measured])) for name in (measured or [{}])[0]},
     }
     return found | ({"confusion": confusions(seeds)} if setting.task == "svdh" else {})
 
