@@ -64,8 +64,10 @@ def train(
     wanted = {"task": task, "network": network, "arm": arm, "share": share, "seed": seed}
     experiment = read_experiment(plan).part(**{key: some or [] for key, some in wanted.items()})
     (here, origin), elsewhere = read_cohort(cohort), read_cohort(other)[0] if other else None
-    if here.size != experiment.size:
-        raise InputError(f"{cohort}: its images are {here.size} px, the plan's {experiment.size}; prepare it again")
+    for path, one in ((cohort, here), (other, elsewhere)):
+        if one and one.size != experiment.size:
+            remedy = f"prepare it with --size {experiment.size}, or change size in the plan"
+            raise InputError(f"{path}: its images are {one.size} px, and the plan's {experiment.size}; {remedy}")
     on = _device(device)
     lonely = next((c for c in experiment.courses if any("elsewhere" in phase.show for phase in c.phases)), None)
     if lonely and not other:

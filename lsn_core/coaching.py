@@ -54,7 +54,8 @@ def run_experiment(place: Place, experiment: Experiment, *, tell: Tell) -> bool:
             folder = place.folder / course.name
             with alone_in(folder) as mine:
                 if (folder / METRICS).exists():
-                    _refuse_other(folder, read_json(folder / METRICS)["provenance"].get("course"), course)
+                    before = read_json(folder / METRICS)["provenance"]
+                    _refuse_other(folder, before, course.plain(), place.known.get("cohort"))
                 elif mine and not caught:
                     run_course(place, course, stopped=lambda: bool(caught))
     return all((place.folder / course.name / METRICS).exists() for course in experiment.courses)
@@ -83,7 +84,7 @@ def run_course(place: Place, course: Course, *, stopped: Callable[[], bool]) -> 
     network = NETWORKS[course.network](task.channels, task.outputs)
     network = network.to(place.device, memory_format=torch.channels_last)
     optimizer = AdamW(network.parameters(), weight_decay=1e-2, fused=True)
-    start, seconds = _resume(folder, network, optimizer, course)
+    start, seconds = _resume(folder, network, optimizer, course, place.known.get("cohort"))
     coach = Coach(place, course, network, optimizer)
     done, more = coach.train(folder, start, before=seconds, stopped=stopped)
     if done < course.updates:
@@ -174,7 +175,7 @@ class Coach:
 
     def _save(self, folder: Path, step: int, seconds: float) -> None:
         """A checkpoint of the step."""
-        header = {"course": self.course.plain(), "step": step, "seconds": seconds}
+        header = {"course": self.course.plain(), **self.place.known, "step": step, "seconds": seconds}
         path = checkpoint_path(folder / CHECKPOINTS, step)
         save_checkpoint(path, {"network": self.network}, {"network": self.optimizer}, header)
         keep_newest(folder / CHECKPOINTS, 1)
@@ -209,17 +210,19 @@ def rate(largest: float, place: float) -> float:
     return 0.5 * largest * (1 + math.cos(math.pi * (place - WARMUP) / (1 - WARMUP)))
 
 
-def _resume(folder: Path, network: Predictor, optimizer: AdamW, course: Course) -> tuple[int, float]:
+def _resume(folder: Path, network: Predictor, optimizer: AdamW, course: Course, cohort: Any) -> tuple[int, float]:
     """Restore the last checkpoint in place; return the step to go on from, and the seconds that were spent before."""
     saved = checkpoints(folder / CHECKPOINTS)
     if not saved:
         return 0, 0.0
     before = load_checkpoint(saved[-1], {"network": network}, {"network": optimizer})
-    _refuse_other(folder, before["course"], course)
+    _refuse_other(folder, before, course.plain(), cohort)
     return before["step"], before["seconds"]
 
 
-def _refuse_other(folder: Path, before: dict[str, Any] | None, course: Course) -> None:
-    """Raise `InputError` where the course that a folder holds is not this one."""
-    if before != course.plain():
+def _refuse_other(folder: Path, before: dict[str, Any], course: dict[str, Any], cohort: Any) -> None:
+    """Raise `InputError` where a folder holds a run of another course, or on another cohort."""
+    if before.get("course") != course:
         raise InputError(f"{folder}: was begun with other settings than the plan now has; name another folder")
+    if before.get("cohort") != cohort:
+        raise InputError(f"{folder}: was begun on another cohort; give --cohort as before, or name another folder")

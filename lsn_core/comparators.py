@@ -10,6 +10,7 @@ from tqdm import tqdm
 from lsn_core.answers import Rows, pairs_to_test, progression_rows, radiograph_rows, write_answers
 from lsn_core.coaching import ANSWERS, METRICS
 from lsn_core.cohort import TEST, Cohort
+from lsn_core.files import InputError, read_json
 from lsn_core.registration import Transforms
 from lsn_core.registration_baselines import by_intensity, by_phase_correlation
 from lsn_core.results import write_metrics
@@ -82,6 +83,11 @@ def write_comparators(runs: Path, cohort: Cohort, origin: dict[str, Any]) -> Non
     """Write the answers of those that are not there yet, each as a run of the arm "untrained"."""
     for name, answer in COMPARATORS.items():
         folder = runs / f"{name}-untrained-100-0"
-        if not (folder / METRICS).exists():
+        if (folder / METRICS).exists():
+            if read_json(folder / METRICS)["provenance"]["cohort"] != origin:
+                raise InputError(
+                    f"{folder}: was measured on another cohort; give --cohort as before, or another folder"
+                )
+        else:
             write_answers(folder / ANSWERS, answer(cohort))
             write_metrics(folder / METRICS, {}, cohort=origin)

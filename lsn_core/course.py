@@ -76,10 +76,15 @@ class Experiment:
 
     def part(self, **wanted: Sequence[Any]) -> "Experiment":
         """The courses whose task, network, arm, share or seed is among those wanted; all values where none is named."""
+        for key, some in wanted.items():
+            known = list(dict.fromkeys(getattr(course, key) for course in self.courses))
+            for value in some:
+                if value not in known:
+                    raise InputError(f"--{key} {value}: not in the plan; choose from {', '.join(map(str, known))}")
         kept = [c for c in self.courses if all(not some or getattr(c, key) in some for key, some in wanted.items())]
         if not kept:
             asked = ", ".join(f"{key} {', '.join(map(str, some))}" for key, some in wanted.items() if some)
-            raise InputError(f"the plan has no run with {asked}; leave one of these out")
+            raise InputError(f"the plan has no run with {asked} together; leave one of these out")
         return replace(self, courses=tuple(kept))
 
     def shortened(self, updates: int, *, size: int, batch: int) -> "Experiment":
@@ -101,6 +106,7 @@ def read_experiment(path: Path | None) -> Experiment:
     if not isinstance(content, dict) or set(content) != SECTIONS:
         raise InputError(f"{path}: not a downstream plan; it has the sections {', '.join(sorted(SECTIONS))}")
     try:
+        _refuse_numbers(content)
         courses = list(_courses(content))
         tells = {name: arm["tells"] for name, arm in content["arms"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -123,6 +129,7 @@ def _courses(content: Mapping[str, Any]) -> Iterator[Course]:
                 for task in run["tasks"]:
                     for arm in run["arms"]:
                         _refuse_unknown(task=(task, TASKS), network=(run["network"], NETWORKS))
+                        _refuse_unknown(arm=(arm, content["arms"]))
                         pace = content["networks"][run["network"]][task]
                         phases = _phases(content["arms"][arm]["phases"], **pace)
                         yield Course(task, run["network"], arm, share, seed, phases, **common)
@@ -138,6 +145,22 @@ def _phases(given: Sequence[Mapping[str, Any]], *, updates: int, rate: float) ->
         steps, fastest = max(1, round(one["updates"] * updates)), one["rate"] * rate
         found.append(Phase(tuple(one["show"]), steps, fastest, one.get("jitter", 1.0)))
     return tuple(found)
+
+
+def _refuse_numbers(content: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for counts that are none, and for arms whose phases are not all of the updates."""
+    counts = {name: content[name] for name in ("size", "batch", "copies")}
+    paces = {f"{name}: {task}": pace for name, tasks in content["networks"].items() for task, pace in tasks.items()}
+    counts |= {f"{name}: updates": pace["updates"] for name, pace in paces.items()}
+    for name, value in counts.items():
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} is {value!r}, and must be a whole number from 1")
+    if not content["seeds"] or not all(isinstance(seed, int) and seed >= 0 for seed in content["seeds"]):
+        raise ValueError(f"seeds are {content['seeds']!r}, and must be a list of whole numbers from 0")
+    for name, arm in content["arms"].items():
+        whole = sum(phase["updates"] for phase in arm["phases"])
+        if abs(whole - 1) > 1e-6:
+            raise ValueError(f"the phases of arm {name} have {whole:g} of the updates, and must have 1 together")
 
 
 def _refuse_unknown(**given: tuple[str, Mapping[str, Any]]) -> None:

@@ -145,6 +145,8 @@ ERRORS: dict[str, dict[str, Callable[[Rows], np.ndarray]]] = {  # what arms are 
 
 def gather_downstream(folder: Path) -> dict[str, Any]:
     """What the runs of a folder say: scores of each setting, differences of arms, and what pre-training is worth."""
+    if len(origin(folder)["cohorts"]) > 1:
+        raise InputError(f"{folder}: its runs are of several cohorts; keep those of one, the others in another folder")
     runs = read_runs(folder)
     settings = [_described(folder, setting, seeds) for setting, seeds in runs.items()]
     asked = {"contrasts": contrasts, "rivals": rivals, "worth": worths, "read_off": read_off}

@@ -192,6 +192,17 @@ def test_a_run_begun_with_other_settings_is_refused(tmp_path, steps, other):
     assert steps == [0]
 
 
+def test_a_run_on_another_cohort_is_refused(tmp_path, runs, steps):
+    """Neither begun on one cohort and ended on another, nor taken for done."""
+    told = "was begun on another cohort; give --cohort as before"
+    with pytest.raises(InputError, match=told):
+        run_experiment(replace(runs, known={"cohort": "another"}), EXPERIMENT, tell=pytest.fail)
+    there = place_at(tmp_path)
+    run_course(there, COURSE, stopped=after(1, steps))
+    with pytest.raises(InputError, match=told):
+        run_course(replace(there, known={"cohort": "another"}), COURSE, stopped=never)
+
+
 def test_a_run_done_with_other_settings_is_refused(runs):
     other = replace(EXPERIMENT, courses=(replace(COURSE, batch=5),))
     with pytest.raises(

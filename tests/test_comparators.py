@@ -9,6 +9,7 @@ from lsn_core.coaching import ANSWERS, METRICS
 from lsn_core.cohort import TEST, gather_cohort, of_phantoms
 from lsn_core.comparators import COMPARATORS, edge_grades, edge_narrowings, edge_widths, write_comparators
 from lsn_core.downstream import gather_downstream, narrowing_scores
+from lsn_core.files import InputError
 from lsn_core.jsw import svdh_like
 
 torch.set_num_threads(1)
@@ -65,7 +66,9 @@ def test_they_are_kept_as_runs_are(runs):
 
 def test_what_is_done_is_not_measured_again(runs, few):
     before = {path: path.stat().st_mtime_ns for path in runs.glob(f"*/{METRICS}")}
-    write_comparators(runs, few, {})
+    write_comparators(runs, few, {"phantoms": 8})
     assert {path: path.stat().st_mtime_ns for path in runs.glob(f"*/{METRICS}")} == before
+    with pytest.raises(InputError, match="was measured on another cohort; give --cohort as before"):
+        write_comparators(runs, few, {"phantoms": 9})
     rows = read_answers(runs / "jsn-phase_correlation-untrained-100-0" / ANSWERS)
     assert all(np.isfinite(row["error"]) for row in rows)

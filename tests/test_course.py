@@ -156,7 +156,7 @@ def test_parts_of_a_plan():
     ]
     assert (some.size, some.tells) == (whole.size, whole.tells)
     assert whole.part(task=[], arm=[]) == whole == whole.part()
-    with pytest.raises(InputError, match="the plan has no run with task jsn, arm cut, mixed; leave one of these out"):
+    with pytest.raises(InputError, match="the plan has no run with task jsn, arm cut, mixed together; leave one"):
         whole.part(task=["jsn"], arm=["cut", "mixed"], seed=[])
 
 
@@ -185,7 +185,9 @@ def changed(part: str, **values: object) -> dict:
         (changed("phase", updates="many"), "TypeError"),
         (changed("phase", rate=None), "TypeError"),
         (changed("runs", shares=None), "TypeError"),
-        (plan(arms={"control": {"phases": []}, "first": {"phases": []}}), "tells"),
+        (plan(arms={"control": {"phases": []}, "first": {"phases": []}}), "the phases of arm control have 0 of the"),
+        (plan(batch=0), "batch is 0, and must be a whole number from 1"),
+        (plan(seeds=["a"]), "seeds are ['a'], and must be a list of whole numbers from 0"),
         (plan(seeds=[0, 0]), "run jsw-compact-control-100-0 is there twice; list it once"),
     ],
 )

@@ -287,6 +287,15 @@ def test_the_record_is_json_and_tells_its_origin(folder, results):
     assert told == {"cohorts": [{"phantoms": 1}], "runs": 20, "made": {"device": ["d"], "commit": ["c"]}}
 
 
+def test_runs_of_two_cohorts_are_not_put_side_by_side(tmp_path):
+    for seed, cohort in enumerate(({"phantoms": 1}, {"phantoms": 2})):
+        write_run(tmp_path, f"jsw-compact-control-100-{seed}", widths(0.1, seed=seed))
+        path = tmp_path / f"jsw-compact-control-100-{seed}" / METRICS
+        path.write_text(path.read_text().replace('{"phantoms": 1}', json.dumps(cohort)))
+    with pytest.raises(InputError, match="its runs are of several cohorts"):
+        gather_downstream(tmp_path)
+
+
 def test_tables_hold_every_setting(results):
     text = scores_table(results)
     assert "compact, control" in text and "ICC(2,1)" in text and "one-vs-rest" in text and "sigma' mm" in text
