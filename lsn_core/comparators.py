@@ -84,7 +84,7 @@ def write_comparators(runs: Path, cohort: Cohort, origin: dict[str, Any]) -> Non
     for name, answer in COMPARATORS.items():
         folder = runs / f"{name}-untrained-100-0"
         if (folder / METRICS).exists():
-            if read_json(folder / METRICS)["provenance"]["cohort"] != origin:
+            if read_json(folder / METRICS)["provenance"].get("cohort") != origin:
                 raise InputError(
                     f"{folder}: was measured on another cohort; give --cohort as before, or another folder"
                 )

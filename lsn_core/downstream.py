@@ -191,7 +191,7 @@ def over_seeds(values: Sequence[float]) -> dict[str, float | None]:
 def origin(folder: Path) -> dict[str, Any]:
     """On what cohort, with what code and on which devices the runs of a folder were made."""
     records = [read_json(path)["provenance"] for path in sorted(folder.glob(f"*/{METRICS}"))]
-    cohorts = {json.dumps(record["cohort"], sort_keys=True) for record in records}
+    cohorts = {json.dumps(record.get("cohort"), sort_keys=True) for record in records}
     told = {name: sorted({str(record[name]) for record in records}) for name in ("device", "commit")}
     return {"cohorts": [json.loads(one) for one in sorted(cohorts)], "runs": len(records), "made": told}
 
