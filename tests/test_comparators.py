@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from lsn_core.answers import pairs_to_test, read_answers
 from lsn_core.coaching import ANSWERS, METRICS
@@ -11,8 +10,6 @@ from lsn_core.comparators import COMPARATORS, edge_grades, edge_narrowings, edge
 from lsn_core.downstream import gather_downstream, narrowing_scores
 from lsn_core.files import InputError
 from lsn_core.jsw import svdh_like
-
-torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
