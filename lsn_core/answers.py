@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from lsn_core.cohort import TEST, Cohort
-from lsn_core.files import read_bytes, write_text
+from lsn_core.files import InputError, read_bytes, write_text
 from lsn_core.predictors import Predictor
 from lsn_core.progression import REPEATS, Register, all_pairs, measured, repeated
 from lsn_core.tasks import classes, numbers_of, prepared, register, width_of
@@ -58,9 +58,15 @@ def _narrowings(cohort: Cohort, network: Predictor, device: torch.device) -> tup
 
 
 def pairs_to_test(cohort: Cohort) -> torch.Tensor:
-    """All ordered pairs of test radiographs of one joint, moving and fixed, as places in the cohort."""
+    """All ordered pairs of test radiographs of one joint, moving and fixed, as places in the cohort.
+
+    Raises `InputError` where no test joint has two.
+    """
     index = cohort.of(TEST)
-    return index[torch.tensor(all_pairs(cohort.joints[index.numpy()].tolist()))]
+    pairs = all_pairs(cohort.joints[index.numpy()].tolist())
+    if not pairs:
+        raise InputError("no joint to test on has two radiographs, so nothing can narrow; prepare two visits or more")
+    return index[torch.tensor(pairs)]
 
 
 def progression_rows(

@@ -143,25 +143,6 @@ def mean_of_known(values: Float[np.ndarray, " n"]) -> float:
     return float(known.mean()) if len(known) else float("nan")
 
 
-def progression_scores(
-    pairs: Sequence[Pair], narrowings: Answers, errors: Answers, *, true_mm: PerPair | None = None
-) -> dict[str, float]:
-    """What the answers for `pairs`, as `repeated` gives them, say of a registration; lengths in mm.
-
-    "mse": mean image error over all answers. "sigma_mm": mean over pairs of the SD of the answers kept.
-    "phase_sigma_mm": mean over joints of `phase_sigma`. "mismatch": share of pairs. With the true narrowings also
-    "bias_mm", "mae_mm" and "rmse_mm", over pairs that are no mismatch. NaN where nothing is known.
-    """
-    narrowing, spreads = measured(narrowings)
-    scores = {
-        "mse": mean_of_known(errors.ravel()),
-        "sigma_mm": mean_of_known(spreads),
-        "phase_sigma_mm": mean_of_known(np.array([*phase_sigmas(pairs, narrowing).values()], dtype=float)),
-        "mismatch": mean_of_known(np.isnan(narrowing).astype(float)),
-    }
-    return scores if true_mm is None else scores | error_scores(narrowing - true_mm)
-
-
 def phase_sigmas(pairs: Sequence[Pair], narrowing: PerPair) -> dict[str, float]:
     """`phase_sigma` of each joint, by its name."""
     of: dict[str, dict[tuple[int, int], float]] = {}

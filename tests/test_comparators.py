@@ -69,3 +69,9 @@ def test_what_is_done_is_not_measured_again(runs, few):
         write_comparators(runs, few, {"phantoms": 9})
     rows = read_answers(runs / "jsn-phase_correlation-untrained-100-0" / ANSWERS)
     assert all(np.isfinite(row["error"]) for row in rows)
+
+
+def test_one_visit_has_no_pairs():
+    once = gather_cohort(of_phantoms(8, times=1, size=128), weights="compact", size=64, told=pytest.fail)
+    with pytest.raises(InputError, match="no joint to test on has two radiographs"):
+        pairs_to_test(once)

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lsn_core.downstream import narrowing_scores
 from lsn_core.progression import (
     Pair,
     all_pairs,
@@ -18,8 +19,8 @@ from lsn_core.progression import (
     measured,
     phase_sigma,
     phase_sigmas,
-    progression_scores,
     repeated,
+    rows_as_pairs,
     unperturbed,
 )
 from lsn_core.registration import Transforms, warped
@@ -215,8 +216,16 @@ def test_scores_by_hand():
     answers[0] = [0.5, 0.7, 0.5, 0.7]  # 0.6 with an SD of sqrt(0.04 / 3)
     answers[7] = [0, 9, 0, 9]
     errors = np.arange(32.0).reshape(8, 4)
-    found = progression_scores(pairs, answers, errors, true_mm=np.full(8, 0.1))
-    assert found == pytest.approx(
+    narrowing, spreads = measured(answers)
+    names = [{"joint": p.joint, "name": f"{p.joint}{p.first}", "fixed": f"{p.joint}{p.second}"} for p in pairs]
+    numbers = zip(narrowing, spreads, errors.mean(axis=1), strict=True)
+    rows = [
+        known | {"true": 0.1, "found": n, "sd": sd, "error": e}
+        for known, (n, sd, e) in zip(names, numbers, strict=True)
+    ]
+    assert rows_as_pairs(rows) == pairs
+    found = narrowing_scores(rows)
+    assert {name: found[name] for name in found if name not in ("mae_both_ways_mm", "r", "rank_r")} == pytest.approx(
         {
             "mse": 15.5,
             "sigma_mm": math.sqrt(0.04 / 3) / 7,
@@ -227,14 +236,11 @@ def test_scores_by_hand():
             "rmse_mm": math.sqrt((0.25 + 6 * 0.01) / 7),
         }
     )
-    assert progression_scores(pairs, answers, errors).keys() == found.keys() - {"bias_mm", "mae_mm", "rmse_mm"}
-    by_joint = phase_sigmas(pairs, measured(answers)[0])
+    by_joint = phase_sigmas(pairs, narrowing)
     assert by_joint.keys() == {"a", "b"} and math.isnan(by_joint["b"])
 
 
 def test_of_nothing_nothing_is_known():
-    found = progression_scores([], np.empty((0, 10)), np.empty((0, 10)), true_mm=np.empty(0))
-    assert all(math.isnan(value) for value in found.values())
     assert mean_of_known(np.array([NAN, 1.0, 2.0])) == 1.5 and math.isnan(error_scores(np.array([NAN]))["rmse_mm"])
 
 
