@@ -113,7 +113,7 @@ def report(
     from lsn_core.cohort import read_cohort
     from lsn_core.course import DEGREES
     from lsn_core.downstream import gather_downstream, origin
-    from lsn_core.downstream_tables import arms_table, scores_table, worth_table
+    from lsn_core.downstream_tables import LEGEND, arms_table, scores_table, worth_table
     from lsn_core.pool import coverage
     from lsn_core.results import write_metrics
     from lsn_core.sampling import Plan as Widths
@@ -121,6 +121,6 @@ def report(
     found = gather_downstream(runs)
     if cohort:
         found["coverage"] = coverage(read_cohort(cohort)[0], Widths(degrees=DEGREES))
-    tables = (scores_table(found), arms_table(found["contrasts"]), worth_table(found["worth"]))
+    tables = (scores_table(found), arms_table(found["contrasts"]), worth_table(found["worth"]), LEGEND)
     typer.echo("\n\n".join(table for table in tables if table))
     typer.echo(f"written to {write_metrics(out or runs / 'downstream.json', found, kind='downstream', **origin(runs))}")

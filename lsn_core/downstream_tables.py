@@ -45,6 +45,12 @@ COLUMNS = {  # of each task: score, heading and format
     ),
 }
 
+LEGEND = """mean ± SD over seeds. sigma: scatter of ten answers to one pair; sigma': how far ways over a third visit
+disagree; both ways: a pair and its reverse, averaged; r: correlation with the true change. Arms less the control:
+below 0 is better; intervals draw seeds and whole joints again, p exchanges the arms joint by joint, Holm corrects
+for tasks or arms. The share is that at which the pre-trained arm equals the control with all joints. Of a handful
+of joints, none of this says much."""
+
 
 def chosen(found: Settings, **wanted: Any) -> list[Mapping[str, Any]]:
     """The settings, contrasts or worths whose fields are as wanted."""
