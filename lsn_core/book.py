@@ -5,44 +5,65 @@ wrote), `src/` (what the site is built from), `book.log` and the site itself, `_
 """
 
 import contextlib
-import hashlib
-import json
 import os
+import platform
 import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
+from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from lsn_core.files import InputError, read_json, read_yaml, write_json, write_text
-from lsn_core.notebook import parameter_values, run_notebook, unfinished
-from lsn_core.parameters import declared_parameters
-from lsn_core.profile import load_profile
+import yaml
 
-PACKAGE = Path(__file__).parent
+from lsn_core.reruns import EXECUTED, open_chapter, room, run_chapters
+from lsn_core.expectations import expected_needs
+from lsn_core.files import InputError, read_json, read_yaml, write_json, write_text
+from lsn_core.notebook import unfinished
+from lsn_core.profile import load_profile
+from lsn_core.results import commit
+
 JUPYTER_BOOK = (sys.executable, "-c", "from jupyter_book.cli.main import main; main()")  # it has no `python -m`
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+BUTTONS = {"colab_url": "https://colab.research.google.com", "binderhub_url": "https://mybinder.org"}
+CARDS = ("data/README.md", "data/weights/README.md", "data/weights/outlines/README.md")  # which pages include
 BUILD_OPTIONS = ("build", "build/src", "--path-output", "build", "-W", "-n", "--keep-going")
 
 
-def build_book(root: Path, *, profile: str, force: bool = False, progress: bool = True) -> Path:
+def build_book(
+    root: Path,
+    *,
+    profile: str,
+    force: bool = False,
+    jobs: int | None = None,
+    memory_mb: float | None = None,
+    repository: str | None = None,
+    progress: bool = True,
+) -> Path:
     """Build the book whose _toc.yml lies in `root`, and return the path of the site's index.html.
 
     Notebooks run with `profile` in `root`, and only where they, the profile's values for them, the package or its
-    data changed since; `force` runs them all. `progress` tells on stderr what is going on. Raises `InputError` where
-    a notebook fails, and where the build gives a warning, since a warning means a broken page.
+    data changed since; `force` runs them all. `jobs` run at once, as far as `memory_mb` goes; by default what the
+    machine has. `repository` is the address of a public copy, to which launch buttons lead. `progress` tells on stderr
+    what is going on. Raises `InputError` where a notebook fails, and where the build gives a warning, since a warning
+    means a broken page.
     """
     profile = str(Path(profile).resolve()) if profile.endswith((".yaml", ".yml")) else profile
+    tell = _tell if progress else _silent
     with contextlib.chdir(root):
-        notebooks = toc_notebooks(Path())
         _check_profile(profile, Path())
-        for source in notebooks:
-            _refresh(source, profile, force, progress)
-        stage(Path(), Path("build/executed"), Path("build/src"))
-        _tell(progress, "building the site")
+        known = expected_needs(Path("notebooks"), profile)
+        chapters = [open_chapter(source, profile, known.get(source.stem, {})) for source in toc_notebooks(Path())]
+        changed = [chapter for chapter in chapters if force or not chapter.fresh]
+        tell(f"{len(changed)} of {len(chapters)} chapters to run")
+        cores, free_mb = room()
+        run_chapters(changed, jobs=jobs or cores, memory_mb=memory_mb or free_mb, tell=tell)
+        stage(Path(), EXECUTED, Path("build/src"))
+        configure(Path("build/src"), profile=profile, repository=repository)
+        tell("building the site")
         _build_site()
     return Path(root) / "build/_build/html/index.html"
 
@@ -86,9 +107,30 @@ def stage(root: Path, executed: Path, out: Path) -> Path:
     shutil.copytree(root / "book", out / "book", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy2(root / name, out / name)
+    for name in filter(lambda name: (root / name).exists(), CARDS):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(root / name, out / name)
     for name, run in runs:
         _publish(run, out / name)
     return out
+
+
+def configure(out: Path, *, profile: str, repository: str | None) -> None:
+    """In the staged book, put versions into the footer, launch buttons on the pages, and write the list of commands."""
+    config = read_yaml(out / "_config.yml")
+    config["html"]["extra_footer"] = f"{config['html'].get('extra_footer', '')} {_made_by(profile)}"
+    if repository:
+        config["repository"] = {"url": repository.rstrip("/"), "branch": "main"}
+        config["launch_buttons"] = {"notebook_interface": "jupyterlab", **BUTTONS}
+        config["html"] |= {"use_repository_button": True, "use_issues_button": True}
+    write_text(out / "_config.yml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+
+
+def _made_by(profile: str) -> str:
+    """With which versions, profile and commit a site was built, and when."""
+    versions = ", ".join(f"{name} {version(name)}" for name in ("lsn-core", "torch", "numpy"))
+    made = f"Python {platform.python_version()}; commit {(commit() or 'unknown')[:10]}"
+    return f"Built on {date.today().isoformat()} with the profile {Path(profile).stem}: {versions}, {made}."
 
 
 def _publish(run: Path, page: Path) -> None:
@@ -105,57 +147,11 @@ def _publish(run: Path, page: Path) -> None:
     write_json(page, notebook)
 
 
-def stamp(root: Path, source: Path, profile: str) -> str:
-    """A hash of all that a run of the notebook `source` depends on, paths and times apart."""
-    digest = hashlib.sha256()
-    digest.update(json.dumps(parameter_values(source, {}, profile), sort_keys=True).encode())
-    for path in (source, *_package_files(), *_shared_files(Path(root))):
-        digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
-
-
-def _package_files() -> list[Path]:
-    """The sources of the package that will run."""
-    return sorted([*PACKAGE.glob("*.py"), *PACKAGE.glob("*.js")])
-
-
-def _shared_files(root: Path) -> list[Path]:
-    """The files of a checkout that any notebook may read: pinned versions, data but for downloads, stored results."""
-    data = [path for folder in ("data", "book/results") for path in sorted((root / folder).rglob("*"))]
-    kept = [path for path in data if path.is_file() and "downloads" not in path.relative_to(root).parts]
-    return [path for path in (root / "constraints.txt", *kept) if path.exists()]
-
-
 def _check_profile(profile: str, root: Path) -> None:
     """Refuse a profile that sets parameters of a notebook that does not exist."""
     for stem in load_profile(profile)["notebooks"]:
         if not (root / "notebooks" / f"{stem}.ipynb").exists():
             raise InputError(f"profile {profile}: notebooks/{stem}.ipynb does not exist; correct or remove its section")
-
-
-def _refresh(source: Path, profile: str, force: bool, progress: bool) -> None:
-    """Run a notebook unless its executed copy is whole and of the same inputs."""
-    out, seal = Path("build/executed", source.name), Path("build/executed", f"{source.stem}.stamp.json")
-    inputs = stamp(Path(), source, profile)
-    runs = Path("build/runs", source.stem) if "out_dir" in declared_parameters(source) else None
-    if not force and _fresh(out, seal, inputs) and (runs is None or runs.exists()):
-        return _tell(progress, f"{source.stem}: unchanged")
-    _tell(progress, f"{source.stem}: running with profile {Path(profile).stem}")
-    seal.unlink(missing_ok=True)
-    start = time.monotonic()
-    given = {"out_dir": runs.as_posix()} if runs else {}
-    run_notebook(source, out, parameters=given, profile=profile, progress=progress and sys.stderr.isatty())
-    seconds = round(time.monotonic() - start, 1)
-    write_json(seal, {"inputs": inputs, "profile": Path(profile).stem, "seconds": seconds})
-    _tell(progress, f"{source.stem}: done in {seconds} s")
-
-
-def _fresh(out: Path, seal: Path, inputs: str) -> bool:
-    """Whether the executed copy is whole and was made from these inputs."""
-    try:
-        return read_json(seal)["inputs"] == inputs and unfinished(read_json(out)) is None
-    except (InputError, KeyError, TypeError):
-        return False
 
 
 def _build_site() -> None:
@@ -181,8 +177,11 @@ def _check_site(site: Path) -> None:
         raise InputError(f"{site}: the site has no front page with the title {title!r}; see build/book.log")
 
 
-def _tell(progress: bool, line: str) -> None:
+def _tell(line: str) -> None:
     """A line of progress on stderr."""
-    if progress:
-        sys.stderr.write(f"lsn book: {line}\n")
-        sys.stderr.flush()
+    sys.stderr.write(f"lsn book: {line}\n")
+    sys.stderr.flush()
+
+
+def _silent(line: str) -> None:
+    """Nothing."""

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from lsn_core.cli_book import book_app
 from lsn_core.cli_data import Split, data_app
 from lsn_core.cli_downstream import downstream_app
 from lsn_core.cli_images import images_app, pairs
@@ -34,6 +35,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(images_app)
 app.add_typer(turing_app, name="turing")
 app.add_typer(downstream_app, name="downstream")
+app.add_typer(book_app)
 
 
 @app.command()
@@ -175,32 +177,6 @@ def evaluate(
     results, path = evaluate_run(what, **asked, out=out)
     typer.echo(report(results))
     typer.echo(f"written to {path}")
-
-
-@app.command("run")
-def run_command(
-    notebook: Annotated[Path, typer.Argument(help="Notebook with a cell tagged parameters.")],
-    out: Annotated[Path, typer.Option(help="Where the executed copy goes; a failed one becomes .failed.ipynb.")],
-    profile: Annotated[str | None, typer.Option(help="quick, laptop, paper, or the path of a .yaml.")] = None,
-    parameters: Annotated[
-        list[str] | None, typer.Option("-p", "--parameter", metavar="KEY=VALUE", help="Set a parameter; repeatable.")
-    ] = None,
-) -> None:
-    """Execute a notebook with papermill, strictly: unknown parameters and values of another type are refused."""
-    from lsn_core.notebook import run_notebook
-
-    typer.echo(run_notebook(notebook, out, parameters=pairs(parameters or []), profile=profile))
-
-
-@app.command()
-def book(
-    profile: Annotated[str, typer.Option(help="quick, laptop, paper, or the path of a .yaml.")] = "quick",
-    force: Annotated[bool, typer.Option("--force", help="Execute all notebooks, changed or not.")] = False,
-) -> None:
-    """Execute the notebooks and build the book, from the root of a checkout."""
-    from lsn_core.book import build_book
-
-    typer.echo(f"the book is at {build_book(Path.cwd(), profile=profile, force=force)}")
 
 
 def main() -> None:

@@ -3,8 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from lsn_core.answers import answers_of, write_answers
 from lsn_core.checkpoint import checkpoint_path, checkpoints, keep_newest, load_checkpoint, save_checkpoint
 from lsn_core.cohort import Cohort
 from lsn_core.course import MATERIALS, Course, Experiment, Shelf
-from lsn_core.files import InputError, atomic, read_json, writing
+from lsn_core.files import InputError, atomic, held, read_json
 from lsn_core.pool import Examples
 from lsn_core.predictors import NETWORKS, Predictor
 from lsn_core.results import write_metrics
@@ -29,7 +28,7 @@ from lsn_core.tasks import TASKS
 WARMUP = 0.05  # of a phase's updates, over which its rate rises
 SAVE_SECONDS = 60.0  # between checkpoints
 METRICS, ANSWERS, WEIGHTS = "metrics.json", "answers.csv", "network.safetensors"  # in a run's folder once it is done
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, LOCK = "checkpoints", ".lock"
 
 
 @dataclass(frozen=True)
@@ -52,29 +51,13 @@ def run_experiment(place: Place, experiment: Experiment, *, tell: Tell) -> bool:
     with stop_signals(tell) as caught:
         for course in experiment.courses:
             folder = place.folder / course.name
-            with alone_in(folder) as mine:
+            with held(folder / LOCK) as mine:
                 if (folder / METRICS).exists():
                     before = read_json(folder / METRICS)["provenance"]
                     _refuse_other(folder, before, course.plain(), place.known.get("cohort"))
                 elif mine and not caught:
                     run_course(place, course, stopped=lambda: bool(caught))
     return all((place.folder / course.name / METRICS).exists() for course in experiment.courses)
-
-
-@contextmanager
-def alone_in(folder: Path) -> Iterator[bool]:
-    """Hold a folder against other processes; yield whether it is held. It is free again when this process ends."""
-    import fcntl
-
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            held = True
-        except BlockingIOError:
-            held = False
-        yield held
 
 
 def run_course(place: Place, course: Course, *, stopped: Callable[[], bool]) -> None:

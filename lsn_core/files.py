@@ -78,3 +78,24 @@ def read_yaml(path: Path) -> Any:
     except yaml.YAMLError as error:
         where = str(error).replace("\n", " ")
         raise InputError(f"{path}: not valid YAML ({where}); correct that line") from error
+
+
+@contextmanager
+def held(lock: Path, *, wait: bool = False, shared: bool = False) -> Iterator[bool]:
+    """Hold the file `lock` against other processes; yield whether it is held, which `wait` makes sure of.
+
+    It is free again when the block or this process ends; `shared` lets processes started with `close_fds=False` hold it
+    on until they end, too.
+    """
+    import fcntl
+
+    with writing(lock.parent):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        os.set_inheritable(file.fileno(), shared)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            mine = True
+        except BlockingIOError:
+            mine = False
+        yield mine

@@ -9,11 +9,13 @@ import functools
 import json
 import logging
 import os
+import resource
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lsn_core.files import InputError, read_json
+from lsn_core.files import InputError, held, read_json
 from lsn_core.parameters import fit_parameters
 from lsn_core.profile import load_profile, profile_path
 
@@ -40,8 +42,15 @@ def run_notebook(
     source, out = Path(source), Path(out)
     values = parameter_values(source, parameters or {}, profile)
     partial, failed = _prepare(source, out)
+    with _alone(out, progress):
+        return _run(source, out, partial, failed, values=values, progress=progress, timeout=timeout)
+
+
+def _run(source: Path, out: Path, partial: Path, failed: Path, **options: Any) -> Path:
+    """Execute into `partial`, and give that its final name."""
+    partial.unlink(missing_ok=True)  # of a run that was killed
     try:
-        _execute(source, partial, values, progress, timeout)
+        _execute(source, partial, **options)
         _check_finished(partial)
     except KeyboardInterrupt:
         _settle(source, partial, failed)
@@ -72,12 +81,25 @@ def _prepare(source: Path, out: Path) -> tuple[Path, Path]:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{out}: its folder cannot be made ({error.strerror}); choose another file") from error
-    partial = out.with_name(out.stem + PARTIAL)
-    partial.unlink(missing_ok=True)  # of a run that was killed
-    return partial, out.with_name(out.stem + FAILED)
+    return out.with_name(out.stem + PARTIAL), out.with_name(out.stem + FAILED)
 
 
-def _execute(source: Path, partial: Path, values: dict[str, Any], progress: bool, timeout: int | None) -> None:
+@contextlib.contextmanager
+def _alone(out: Path, progress: bool) -> Iterator[None]:
+    """Wait until no other process is at `out`, such as one that outlived what had started it."""
+    lock = out.with_name(f".{out.stem}.lock")
+    with held(lock) as free:
+        pass
+    if progress and not free:
+        sys.stderr.write(f"another process is writing {out}; waiting until it ends\n")
+    with held(lock, wait=True):
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _execute(source: Path, partial: Path, *, values: dict[str, Any], progress: bool, timeout: int | None) -> None:
     """Run papermill; it saves after every cell."""
     from papermill import execute_notebook
 
@@ -153,11 +175,24 @@ def _settle(source: Path, partial: Path, path: Path) -> Path | None:
     with contextlib.suppress(InputError, KeyError):  # a half-written file is kept as it is
         notebook = read_json(partial)
         notebook["metadata"]["papermill"] |= {"input_path": _short(source), "output_path": _short(path)}
+        notebook["metadata"]["lsn"] = {"megabytes": _megabytes()}
         partial.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     try:
         return partial.replace(path)
     except FileNotFoundError:
         return None
+
+
+def _megabytes() -> float:
+    """The most memory that this process and the largest kernel that it has started took, together."""
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    both = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return round(sum(both) / unit, 1)
+
+
+def used(run: Path) -> float:
+    """The memory in MB that an executed notebook had taken."""
+    return read_json(run)["metadata"]["lsn"]["megabytes"]
 
 
 def _short(path: Path) -> str:

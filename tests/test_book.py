@@ -11,8 +11,7 @@ from urllib.parse import quote, unquote, urldefrag
 import pytest
 from conftest import write_notebook
 
-from lsn_core import book
-from lsn_core.book import build_book, stage, stamp, toc_files, toc_notebooks
+from lsn_core.book import build_book, stage, toc_files, toc_notebooks
 from lsn_core.files import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -114,64 +113,6 @@ def test_injected_parameters_are_folded_away(site):
     cells = json.loads((site.parents[1] / "src/notebooks/01_a.ipynb").read_text())["cells"]
     injected = [cell["metadata"]["tags"] for cell in cells if "seed = 3" in "".join(cell["source"])]
     assert injected == [["injected-parameters", "hide-input"]]
-
-
-def test_stamp_follows_every_input(tmp_path, monkeypatch):
-    source = small_book(tmp_path) / "notebooks/01_a.ipynb"
-    package = tmp_path / "package"
-    (tmp_path / "data/downloads").mkdir(parents=True)
-    package.mkdir()
-    monkeypatch.setattr(book, "PACKAGE", package)
-
-    def now() -> str:
-        return stamp(tmp_path, source, str(tmp_path / "mine.yaml"))
-
-    seen = [now()]
-    for path, text in {
-        "mine.yaml": "notebooks: {01_a: {seed: 4}}",
-        "package/a.py": "1",
-        "package/a.js": "1",
-        "constraints.txt": "numpy==2",
-        "data/weights.txt": "1",
-    }.items():
-        (tmp_path / path).write_text(text)
-        seen.append(now())
-    write_notebook(source, "seed = 2")
-    assert len({*seen, now()}) == len(seen) + 1
-    before = now()
-    (tmp_path / "mine.yaml").write_text("train: {steps: 1}\nnotebooks: {01_a: {seed: 4}}")
-    (tmp_path / "data/downloads/big.zip").write_text("1")
-    (tmp_path / "package/notes.txt").write_text("1")
-    assert now() == before
-
-
-def test_only_what_changed_is_run_again(tmp_path, monkeypatch):
-    root, ran = small_book(tmp_path), []
-
-    def fake_run(source, out, *, parameters, **_):
-        ran.append(parameters)
-        Path(parameters["out_dir"]).mkdir(parents=True, exist_ok=True)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(executed()))
-
-    monkeypatch.setattr(book, "run_notebook", fake_run)
-    monkeypatch.setattr(book, "_build_site", lambda: None)
-    built(root)
-    built(root)
-    assert ran == [{"out_dir": "build/runs/01_a"}]
-    built(root, force=True)
-    assert len(ran) == 2
-    for break_it in (
-        lambda: shutil.rmtree(root / "build/runs/01_a"),
-        lambda: (root / "build/executed/01_a.ipynb").write_text("{"),
-        lambda: (root / "build/executed/01_a.stamp.json").write_text("[]"),
-        lambda: (root / "mine.yaml").write_text("notebooks: {01_a: {seed: 4}}"),
-    ):
-        before = len(ran)
-        break_it()
-        built(root)
-        built(root)
-        assert len(ran) == before + 1
 
 
 def test_a_profile_for_a_notebook_that_does_not_exist_is_refused(tmp_path):

@@ -26,7 +26,8 @@ COMMANDS = (
     *("masks", "separate", "adjust", "explore", "synthesize"),
     *("turing assemble", "turing page", "turing score", "turing machine"),
     *("downstream prepare", "downstream train", "downstream baselines", "downstream report"),
-    *("train", "train-masks", "ablate", "evaluate", "run", "book"),
+    *("train", "train-masks", "ablate", "evaluate", "run", "book", "sweep"),
+    *("metrics compare", "metrics keep"),
 )
 SYNTHESIZE = ("synthesize", "--data", "own", "--out", "out")
 LSN = [sys.executable, "-c", "from lsn_core.cli import main; main()"]

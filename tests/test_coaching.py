@@ -25,7 +25,7 @@ from lsn_core.coaching import (
     WEIGHTS,
     Place,
     Shown,
-    alone_in,
+    LOCK,
     load_predictor,
     rate,
     run_course,
@@ -33,7 +33,7 @@ from lsn_core.coaching import (
 )
 from lsn_core.cohort import TEST
 from lsn_core.course import Course, Experiment, Phase, Shelf
-from lsn_core.files import InputError, read_json
+from lsn_core.files import InputError, held, read_json
 from lsn_core.jsw import svdh_like
 from lsn_core.tasks import numbers_of, prepared, width_of
 
@@ -215,14 +215,14 @@ def test_a_run_done_with_other_settings_is_refused(runs):
 
 
 def test_a_folder_is_held_by_one(tmp_path):
-    with alone_in(tmp_path / "run") as mine:
+    with held(tmp_path / "run" / LOCK) as mine:
         assert mine
-        with alone_in(tmp_path / "run") as second, alone_in(tmp_path / "other") as elsewhere:
+        with held(tmp_path / "run" / LOCK) as second, held(tmp_path / "other" / LOCK) as elsewhere:
             assert not second and elsewhere
         asked = "import fcntl, sys; fcntl.flock(open(sys.argv[1], 'w'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
         done = subprocess.run([sys.executable, "-c", asked, str(tmp_path / "run" / ".lock")], capture_output=True)
         assert b"BlockingIOError" in done.stderr
-    with alone_in(tmp_path / "run") as again:
+    with held(tmp_path / "run" / LOCK) as again:
         assert again
 
 

@@ -25,7 +25,8 @@ ORDER = re.findall(
     turing leaks simulated_readers lessons segmentation_training movement continuation synthesis registration
     progression registration_baselines defects adjustment sampling labels export production cohort pool predictors tasks
     answers course coaching comparators downstream downstream_tables downstream_figures explorer separation
-    explorer_widget rater rater_widget notebook book cli_data cli_images cli_turing cli_downstream cli""",
+    explorer_widget rater rater_widget notebook expectations reruns book sweep sweep_results workflow cli_data
+    cli_images cli_turing cli_downstream cli_book cli""",
 )
 POSITIONAL_DEFAULTS = {"phantom.Phantom.render"}  # design.md, section 8
 EQUATIONS = {  # of the paper: the functions, classes and settings whose docstring or comment names each
