@@ -25,7 +25,7 @@ install: .venv/.installed ## make .venv and install the pinned versions; does no
 	    echo "$(PYTHON) has no venv module: install it (on Debian and Ubuntu: sudo apt install python3-venv) and run make again." >&2; exit 1; fi; \
 	  echo "Making .venv with $$("$(PYTHON)" --version)"; \
 	  "$(PYTHON)" -m venv --clear .venv; fi
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[book,test]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[book,sweep,test]'
 	@touch $@
 
 book: install ## run the notebooks (PROFILE=quick) and build the site; prints where its index.html is

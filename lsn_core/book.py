@@ -19,11 +19,11 @@ from typing import Any
 
 import yaml
 
-from lsn_core.reruns import EXECUTED, open_chapter, room, run_chapters
 from lsn_core.expectations import expected_needs
 from lsn_core.files import InputError, read_json, read_yaml, write_json, write_text
 from lsn_core.notebook import unfinished
 from lsn_core.profile import load_profile
+from lsn_core.reruns import EXECUTED, open_chapter, room, run_chapters
 from lsn_core.results import commit
 
 JUPYTER_BOOK = (sys.executable, "-c", "from jupyter_book.cli.main import main; main()")  # it has no `python -m`
@@ -170,11 +170,13 @@ def _build_site() -> None:
 
 
 def _check_site(site: Path) -> None:
-    """Trust no exit status: the front page must be there and bear the book's title."""
-    title, front = read_yaml(Path("_config.yml"))["title"], f"{toc_files(Path())[0]}.html"
-    pages = [site / "index.html", site / front]
-    if not all(page.exists() for page in pages) or title not in pages[1].read_text(encoding="utf-8"):
-        raise InputError(f"{site}: the site has no front page with the title {title!r}; see build/book.log")
+    """Trust no exit status: all pages must be there, and the front page bear the book's title."""
+    title, files = read_yaml(Path("_config.yml"))["title"], toc_files(Path())
+    pages = [site / "index.html", *(site / f"{name.removesuffix('.ipynb')}.html" for name in files)]
+    missing = [page for page in pages if not page.exists()]
+    if missing or title not in pages[1].read_text(encoding="utf-8"):
+        told = f"{missing[0]} is missing" if missing else f"the front page does not bear the title {title!r}"
+        raise InputError(f"{site}: the site is not whole ({told}); see build/book.log")
 
 
 def _tell(line: str) -> None:

@@ -98,8 +98,8 @@ def keep(
     profile: Profile = "quick",
 ) -> None:
     """Make what was found what is expected from now on; tolerances follow from how far the reruns differ."""
-    from lsn_core.reruns import needs_of
     from lsn_core.expectations import expected_path, keep_runs
+    from lsn_core.reruns import needs_of
 
     if not executed.is_dir():
         raise InputError(f"{executed}: no such folder; name that of the executed notebooks with --executed")

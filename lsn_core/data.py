@@ -1,4 +1,4 @@
-"""Data sets of joints: BLS-GAN, RAM-H1200, a folder with a manifest, or one packed file; all give `Joint`s.
+"""Data sets of joints: BLS-GAN, RAM-H1200, a folder with a manifest, or one packed file; each gives `Joint`.
 
 A split holds whole joints: all visits of a joint are on one side, and all joints of a person where persons are known.
 Masks come as they were drawn; training widens them.

@@ -144,6 +144,8 @@ class Queue:
         """`waiting` in the order in which they are to start where they fit."""
         self.waiting, self.jobs, self.memory_mb, self.tell = waiting, jobs, memory_mb, tell
         self.running: list[Running] = []
+        threads = str(max(1, (os.cpu_count() or 1) // max(min(jobs, len(waiting)), 1)))
+        self.environment = {"OMP_NUM_THREADS": threads} | os.environ  # threads that outnumber cores wait for each other
         self.total, self.done, self.pace = len(waiting), 0, 1.0
         self.taken, self.foreseen = 0.0, 0.0
 
@@ -165,7 +167,7 @@ class Queue:
         chapter.out.parent.mkdir(parents=True, exist_ok=True)
         said = chapter.out.with_suffix(".log")
         with said.open("wb") as log:
-            apart = {"start_new_session": True}  # a Ctrl-C reaches it through us alone, once
+            apart = {"start_new_session": True, "env": self.environment}  # a Ctrl-C reaches it through us alone, once
             process = subprocess.Popen(chapter.command(), stdout=log, stderr=subprocess.STDOUT, **apart)
         self.running.append(Running(chapter, process, said))
         self.tell(f"{chapter.source.stem}: running with profile {Path(chapter.profile).stem}{self._time_left()}")

@@ -16,7 +16,9 @@ from lsn_core.files import InputError, read_bytes, read_json, write_json
 
 LIBRARIES = ("lsn-core", "torch", "torchvision", "numpy", "scipy", "torchmetrics")
 RESAMPLES = 1000
-RECORDS = Path(__file__).parent.parent / "book" / "results"
+PACKAGE = Path(__file__).parent
+PLACES = (PACKAGE.parent / "book" / "results", PACKAGE / "results_kept")  # in a checkout, and in a wheel
+RECORDS = next((place for place in PLACES if place.is_dir()), PLACES[0])
 
 
 def summarise(values: Sequence[float], groups: Sequence[str], *, seed: int = 0) -> dict[str, float | int | None]:

@@ -1,18 +1,18 @@
 """A sweep: many runs of notebooks, written down as data, expanded and checked before the first of them starts.
 
-```yaml
-profile: quick                       # of all runs; without it, the notebooks' own defaults
-retries: 1                           # of each run that fails
-shown: [adjusted_psnr_db]            # metrics in the page; without it, the first eight of each notebook
-runs:
-  - notebook: notebooks/01_imaging_principles.ipynb
-    parameters: {size: 128}          # the same in all runs
-    grid: {seed: [0, 1, 2], finger: [index, ring]}    # every combination
-    megabytes: 2000                  # what a run needs: memory,
-    minutes: 30                      # time,
-    cores: 1
-    gpus: 0
-```
+::
+
+    profile: quick                       # of all runs; without it, the notebooks' own defaults
+    retries: 1                           # of each run that fails
+    shown: [adjusted_psnr_db]            # metrics in the page; without it, the first eight of each notebook
+    runs:
+      - notebook: notebooks/01_imaging_principles.ipynb
+        parameters: {size: 128}          # the same in all runs
+        grid: {seed: [0, 1, 2], finger: [index, ring]}    # every combination
+        megabytes: 2000                  # what a run needs: memory,
+        minutes: 30                      # time,
+        cores: 1
+        gpus: 0
 """
 
 import itertools
@@ -23,10 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lsn_core.reruns import stamp
 from lsn_core.files import InputError, read_yaml
 from lsn_core.notebook import parameter_values
 from lsn_core.parameters import declared_parameters
+from lsn_core.reruns import stamp
 
 KEYS = {"profile": str, "retries": int, "shown": list, "runs": list}
 NEEDS = {"megabytes": 2500, "minutes": 60, "cores": 1, "gpus": 0}

@@ -45,7 +45,7 @@ def complaint(folder: Path) -> str:
 
 
 def gather(sweep: Sweep, out: Path, *, title: str) -> Path:
-    """Write a sweep's `table.csv` and `index.html` in the folder `out`; return the page. A failed run has no numbers."""
+    """Write a sweep's table and page in the folder `out`, and return the page; a failed run has no numbers."""
     records = [record(out / RUNS / name, run) for name, run in sweep.runs.items()]
     write_text(out / TABLE, as_csv(records))
     return write_text(out / PAGE, as_page(records, sweep.shown, title=title))

@@ -15,13 +15,13 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from lsn_core.reruns import duration, room
 from lsn_core.files import InputError, held
+from lsn_core.reruns import duration, room
 from lsn_core.sweep import Sweep, read_sweep
 from lsn_core.sweep_results import RUNS, complaint, gather, state
 
 PACKAGE = Path(__file__).parent
-FOLDERS = (PACKAGE / "workflow", PACKAGE.parent / "workflow")  # in a wheel, and in a checkout
+FOLDERS = (PACKAGE / "workflow_files", PACKAGE.parent / "workflow")  # in a wheel, and in a checkout
 LOCK, ENGINE_LOG = ".lock", "snakemake.log"
 PAUSE = 1.0  # s between looks at what is done
 GRACE = 30.0  # s that the engine has to end

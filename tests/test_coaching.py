@@ -20,12 +20,12 @@ from lsn_core.checkpoint import checkpoints
 from lsn_core.coaching import (
     ANSWERS,
     CHECKPOINTS,
+    LOCK,
     METRICS,
     WARMUP,
     WEIGHTS,
     Place,
     Shown,
-    LOCK,
     load_predictor,
     rate,
     run_course,

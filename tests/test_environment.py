@@ -123,7 +123,24 @@ def test_relative_links_lead_somewhere(page: str) -> None:
     assert [link for link in local if not (ROOT / link).exists()] == []
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", ".ci/run", ".github/workflows/tests.yml"])
+WORKFLOWS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / ".github/workflows").glob("*.yml"))
+
+
+def test_nothing_is_published_that_did_not_pass() -> None:
+    jobs = yaml.safe_load((ROOT / ".github/workflows/book.yml").read_text())["jobs"]
+    assert set(jobs["publish"]["needs"]) == {"tests", "build"} and jobs["tests"]["uses"].endswith("tests.yml")
+    steps = [step.get("run") or step["uses"].partition("@")[0] for step in jobs["build"]["steps"]]
+    assert steps.index("make book") < steps.index(".venv/bin/lsn metrics compare --profile quick")
+    assert steps[-1] == "actions/upload-pages-artifact" and "if" not in jobs["build"]["steps"][-1]
+    assert not any(step.get("continue-on-error") for job in jobs.values() for step in job.get("steps", []))
+
+
+def test_binder_installs_the_book() -> None:
+    binder = yaml.safe_load((ROOT / "binder/environment.yml").read_text())
+    assert binder["dependencies"][-1]["pip"] == ["-e ..[book]"]
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", ".ci/run", *WORKFLOWS])
 def test_named_make_targets_exist(page: str) -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"(?:^|`|run: )make ([a-z]+)", (ROOT / page).read_text(), re.MULTILINE))

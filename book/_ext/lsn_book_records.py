@@ -112,7 +112,7 @@ class RecordTable(SphinxDirective):
     """
 
     required_arguments, final_argument_whitespace, has_content = 1, True, True
-    option_spec = {"name": directives.unchanged}
+    option_spec = {"name": directives.unchanged}  # noqa: RUF012
 
     def run(self):
         """A table with a caption, under which the records are named."""
