@@ -9,6 +9,7 @@ import pytest
 
 from lsn_core import results
 from lsn_core.files import InputError
+from lsn_core.reader_study import table_scores
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "book/_ext"))
@@ -82,8 +83,10 @@ def test_every_number_of_a_page_is_from_a_record(page):
     assert sum(bool(show(term)[1]) for term in terms(text)) > 4
     prose = ROLE.sub("", text)
     typed = [cell for _, body in TABLE.findall(prose) for cell in re.split(r"\||\n", body) if not show(cell)[1]]
+    captions = [caption for caption, _ in TABLE.findall(prose)]
     lines = [line for line in TABLE.sub("", prose).splitlines() if not line.startswith("```")]
-    assert [found for line in (*typed, *lines) for found in DECIMAL.findall(re.sub(r"\]\([^)]*\)", "", line))] == []
+    read = [re.sub(r"\]\([^)]*\)", "", line) for line in (*typed, *captions, *lines)]
+    assert [found for line in read for found in DECIMAL.findall(line)] == []
 
 
 def test_a_typed_number_would_be_found():
@@ -96,6 +99,13 @@ def test_a_page_says_why_and_where_from(page):
     assert "## Why they differ" in text and "## What to believe" in text and "notebooks/" in text
     named = set(" ".join(re.findall(r"```\{provenance\} (.*)", text)).split())
     assert named == {name for term in terms(text) for name in show(term)[1]}
+
+
+def test_what_the_page_says_of_the_papers_readers_is_what_their_counts_say():
+    page = (ROOT / "book/tables/table_3.md").read_text()
+    written = dict(re.findall(r"^(R\d) \|.*\| (\w+) \| none$", page, re.MULTILINE))
+    known = table_scores(results.recorded("paper")["metrics"]["table_3"])["readers"]
+    assert written == {name: one["verdict"] for name, one in known.items()}
 
 
 def test_each_table_of_the_paper_has_a_page():

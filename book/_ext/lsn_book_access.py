@@ -1,7 +1,7 @@
 """Mend what the theme's pages lack for readers who hear or type them, once they are written, and lighten the downloads.
 
-Judged by axe-core in tests/test_site.py: a name for the buttons that unfold the table of contents, no header cells without
-text, and lists of references that are lists.
+Judged by axe-core in tests/test_site.py: a name for the buttons that unfold the table of contents, no header cells
+without text, and lists of references that are lists.
 """
 
 import json
@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 MENDED = (
-    (re.compile(r"<summary>(?=\s*<span class=\"toctree-toggle\")"), '<summary aria-label="Show or hide the pages below">'),
+    (re.compile(r'<summary>(?=\s*<span class="toctree-toggle")'), '<summary aria-label="Show or hide pages below">'),
     (
         re.compile(r'<div class="sidebar-primary-item">(?=\s*<a class="navbar-brand)'),
         '<div class="sidebar-primary-item" role="navigation" aria-label="Front page">',

@@ -19,7 +19,7 @@ TERM = r"[a-z_0-9]+:[^:|\s][^:|]*?(?::[+.\w%]+)?"
 CELL = re.compile(rf"(?P<first>{TERM})(?:\s+(?P<sign>[-/])\s+(?P<second>{TERM}))?")
 ROLE = re.compile(r"\{recorded\}`([^`]+)`")
 FORMAT = ".3g"
-MINUS, GLUE = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
+MINUS, GLUE, JOIN = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}", "\N{WORD JOINER}"
 MIDDLES = ("mean", "auc", "value")  # how summaries name what their interval is of
 
 
@@ -90,7 +90,8 @@ def _shown(value, form: str) -> str:
 
 def _number(value, form: str) -> str:
     """A number as it is printed: with a minus sign, and glued so that no line ends inside it."""
-    return format(value, form).replace("-", MINUS).replace("%", f"{GLUE}%")
+    text = format(value, form).replace("-", MINUS).replace("%", f"{GLUE}%")
+    return text.replace(f"e{MINUS}", f"e{JOIN}{MINUS}{JOIN}")
 
 
 class Recorded(SphinxRole):
@@ -156,8 +157,8 @@ class Provenance(SphinxDirective):
         """The record's own words."""
         items = nodes.definition_list()
         for key, value in recorded(name)["provenance"].items():
-            told = nodes.paragraph("", "", *_told(value))
-            items += nodes.definition_list_item("", nodes.term("", key.replace("_", " ")), nodes.definition("", told))
+            told = [nodes.paragraph("", line) for line in _told(value)]
+            items += nodes.definition_list_item("", nodes.term("", key.replace("_", " ")), nodes.definition("", *told))
         box = nodes.container("", items, classes=["lsn-provenance"])
         head, foot = (nodes.raw("", html, format="html") for html in (DETAILS.format(name), "</details>"))
         return [head, box, foot]
@@ -166,13 +167,12 @@ class Provenance(SphinxDirective):
 DETAILS = '<details class="lsn-details"><summary><code>book/results/{}.json</code></summary>'
 
 
-def _told(value):
-    """A value of the provenance as text; nested ones as `key: value` pairs, hashes cut short."""
-    if isinstance(value, dict):
-        text = "; ".join(f"{key}: {_flat(inner)}" for key, inner in value.items())
-    else:
-        text = _flat(value)
-    return [nodes.Text(text)]
+def _told(value) -> list[str]:
+    """A value of the provenance as lines of text: of runs that were gathered one line each."""
+    if not isinstance(value, dict):
+        return [_flat(value)]
+    pairs = [f"{key}: {_flat(inner)}" for key, inner in value.items()]
+    return pairs if any(isinstance(inner, dict) for inner in value.values()) else ["; ".join(pairs)]
 
 
 def _flat(value) -> str:
