@@ -17,7 +17,7 @@ from lsn_core.files import InputError, read_json, read_yaml, write_text
 from lsn_core.results import table
 
 RELATIVE, ABSOLUTE = 0.05, 1e-6  # the least tolerance: of the value, and of what is zero but for rounding
-SPREADS = 3.0  # tolerance in half-ranges of the runs that were kept
+SPREADS, LOOSEST = 4.0, 0.5  # tolerance in half-ranges of the runs that were kept, and the most for a whole group
 TIMES = ("second", "minutes")  # in the path of what depends on the machine
 HEAD = """# What `lsn metrics compare` expects of a run with this profile; written by `lsn metrics keep` from {n} runs.
 # A number is [value, tolerance], anything else must be the same, and null is not compared.
@@ -80,9 +80,14 @@ def _as_expected(name: str, found: Metrics, expected: Metrics) -> bool:
     wanted, value = expected[name], found[name]
     if wanted is None:
         return True
-    if not isinstance(wanted, list):
+    if not _is_range(wanted):
         return type(wanted) is type(value) and wanted == value
-    return _is_number(value) and abs(value - wanted[0]) <= wanted[1]
+    return _is_number(value) and abs(value - wanted[0]) <= wanted[1] * (1 + 1e-9)
+
+
+def _is_range(expected: Any) -> bool:
+    """Whether it is a number with its tolerance; an empty list is only itself."""
+    return isinstance(expected, list) and len(expected) == 2
 
 
 def _is_number(value: Any) -> bool:
@@ -97,6 +102,8 @@ def compare_runs(runs: Path, expected: Path, *, some: bool = False) -> dict[str,
     is left to compare.
     """
     kept = read_yaml(expected)
+    if not Path(runs).is_dir():
+        raise InputError(f"{runs}: no such folder; run 'lsn book' first, or name the folder of its runs")
     known = {stem: one["metrics"] for stem, one in kept.items() if not some or (Path(runs) / stem).exists()}
     extra = [path.name for path in sorted(Path(runs).iterdir()) if path.is_dir() and path.name not in kept]
     if extra:
@@ -117,7 +124,7 @@ def report(compared: Mapping[str, Sequence[Departure]]) -> str:
 
 def _cells(one: Departure) -> list[str]:
     """What a table says of a departure."""
-    value, tolerance = one.expected if isinstance(one.expected, list) else (one.expected, None)
+    value, tolerance = one.expected if _is_range(one.expected) else (one.expected, None)
     off = "" if tolerance is None or not _is_number(one.found) else f"{one.found - value:+.3g}"
     return [_shown(value), "" if tolerance is None else f"{tolerance:.2g}", _shown(one.found), off]
 
@@ -144,10 +151,29 @@ def _kept(stem: str, folders: Sequence[Path]) -> Metrics:
     found = [read_found(Path(folder) / stem) for folder in folders]
     if any(one.keys() != found[0].keys() for one in found):
         raise InputError(f"{folders[-1]}/{stem}: measured other things than {folders[0]}/{stem}; run both again")
-    return {name: _expectation(name, [one[name] for one in found]) for name in found[0]}
+    values = {name: [one[name] for one in found] for name in found[0]}
+    loose = _looseness(values)
+    return {name: _expectation(name, some, loose.get(_group(name), RELATIVE)) for name, some in values.items()}
 
 
-def _expectation(name: str, values: Sequence[Any]) -> Any:
+def _group(name: str) -> str:
+    """What a metric belongs to: the first name in its path."""
+    return name.partition("/")[0]
+
+
+def _looseness(values: Mapping[str, Sequence[Any]]) -> dict[str, float]:
+    """The least relative tolerance of each group: trainings of seconds differ between machines in all their numbers.
+
+    The reruns may agree in one of them by chance, so that its own spread would be too strict.
+    """
+    spreads: dict[str, list[float]] = {}
+    for name, some in values.items():
+        if all(map(_is_number, some)) and any(some):
+            spreads.setdefault(_group(name), []).append((max(some) - min(some)) / 2 / max(map(abs, some)))
+    return {group: min(max(RELATIVE, SPREADS * max(all_)), LOOSEST) for group, all_ in spreads.items()}
+
+
+def _expectation(name: str, values: Sequence[Any], loose: float) -> Any:
     """What is expected of one metric, given what several runs found."""
     if any(time in name for time in TIMES):
         return None
@@ -155,7 +181,7 @@ def _expectation(name: str, values: Sequence[Any]) -> Any:
         return values[0] if len({str(value) for value in values}) == 1 else None
     low, high = min(values), max(values)
     middle = (low + high) / 2
-    tolerance = max(SPREADS * (high - low) / 2, RELATIVE * abs(middle), ABSOLUTE)
+    tolerance = max(SPREADS * (high - low) / 2, loose * abs(middle), ABSOLUTE)
     return [_rounded(middle, 6), _rounded(tolerance, 2)]
 
 

@@ -144,7 +144,9 @@ class Queue:
         """`waiting` in the order in which they are to start where they fit."""
         self.waiting, self.jobs, self.memory_mb, self.tell = waiting, jobs, memory_mb, tell
         self.running: list[Running] = []
-        threads = str(max(1, (os.cpu_count() or 1) // max(min(jobs, len(waiting)), 1)))
+        smallest = min((one.megabytes for one in waiting), default=1.0)
+        self.at_once = max(1, min(jobs, len(waiting), int(memory_mb // smallest)))
+        threads = str(max(1, (os.cpu_count() or 1) // self.at_once))
         self.environment = {"OMP_NUM_THREADS": threads} | os.environ  # threads that outnumber cores wait for each other
         self.total, self.done, self.pace = len(waiting), 0, 1.0
         self.taken, self.foreseen = 0.0, 0.0
@@ -200,7 +202,7 @@ class Queue:
         alone += [chapter.seconds * self.pace for chapter in self.waiting]
         if not alone:
             return ""
-        return f", {duration(max(sum(alone) / self.jobs, *alone))} left"
+        return f", {duration(max(sum(alone) / self.at_once, *alone))} left"
 
     @contextmanager
     def interrupting(self) -> Iterator[None]:

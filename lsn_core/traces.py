@@ -50,7 +50,7 @@ def grain_db(soft: Image, masks: Masks) -> PerItem:
 
 
 def cross_talk(soft: Image, masks: Masks) -> PerItem:
-    """How far the layer's slopes run as those of the bones' outline, 0 to 1: size of the correlation of the two gradients.
+    """How far the layer's slopes run as those of the bones' outline, 0 to 1: the size of the gradients' correlation.
 
     In the hand; the outline is blurred as much as a bone's edge is (3 px at 256). NaN without an outline or a slope.
     """

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -108,6 +109,16 @@ def trained(tmp_path_factory, phantom_folder) -> Path:
     config = Config(networks="compact", head="partition", size=64, batch=2, stages=stages, precision="32-true")
     assert train_run(folder, str(phantom_folder), config, profile="test")
     return folder
+
+
+@pytest.fixture(scope="session")
+def book() -> Path:
+    """The book of the quick profile, built as a reader would; at once where nothing changed."""
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-m", "lsn_core.cli", "book", "--profile", "quick"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return root / "build"
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urldefrag
 
 import pytest
+import yaml
 from conftest import write_notebook
 
-from lsn_core.book import build_book, stage, toc_files, toc_notebooks
+from lsn_core.book import build_book, configure, stage, toc_files, toc_notebooks
 from lsn_core.files import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -133,6 +134,16 @@ def test_a_warning_stops_the_build(tmp_path):
         built(root)
     assert "absent.md" in str(failure.value) and "stderr" in str(failure.value)
     assert str(tmp_path) not in str(failure.value)
+
+
+def test_launch_buttons_lead_to_the_templates(tmp_path):
+    (tmp_path / "_config.yml").write_text((ROOT / "_config.yml").read_text())
+    configure(tmp_path, profile="quick", repository=None)
+    assert "launch_buttons" not in (tmp_path / "_config.yml").read_text(), "no dead buttons without a public copy"
+    configure(tmp_path, profile="quick", repository="https://forge.example/lab/lsn/")
+    config = yaml.safe_load((tmp_path / "_config.yml").read_text())
+    assert config["repository"] == {"url": "https://forge.example/lab/lsn", "branch": "main"}
+    assert {"colab_url", "binderhub_url"} < config["launch_buttons"].keys()
 
 
 def test_the_site_is_whole(site):

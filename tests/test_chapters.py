@@ -3,8 +3,6 @@
 import ast
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -94,15 +92,6 @@ def test_every_figure_has_a_caption_a_name_and_an_alternative_text(chapter):
 
 def test_the_last_cell_writes_the_metrics(chapter):
     assert "metrics.json" in source(cells(chapter, "code")[-1])
-
-
-@pytest.fixture(scope="session")
-def book() -> Path:
-    """The book of the quick profile, built as a reader would; at once where nothing changed."""
-    command = [sys.executable, "-m", "lsn_core.cli", "book", "--profile", "quick"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return ROOT / "build"
 
 
 def found(book: Path, chapter: str) -> dict:
@@ -251,14 +240,8 @@ def test_quick_sweep_is_not_trained_twice(book):
     assert {one["task"] for one in metrics["worth"]["phantoms"]} == {"jsn", "jsw", "svdh"}
 
 
-@pytest.mark.browser
-@pytest.mark.parametrize("way", ["from disk", "over http"])
-def test_the_built_book(book, page, way):
-    from test_book import crawl, served
+def test_quick_metrics_are_the_expected_ones(book):
+    from lsn_core.expectations import compare_runs, expected_path, report
 
-    site = book / "_build" / "html"
-    if way == "from disk":
-        return crawl(page, site, site.as_uri())
-    with served(site) as server:
-        crawl(page, site, f"http://127.0.0.1:{server.server_port}")
-        server.shutdown()
+    compared = compare_runs(book / "runs", expected_path(ROOT / "notebooks", "quick"))
+    assert not any(compared.values()), report(compared)

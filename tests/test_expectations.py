@@ -55,6 +55,8 @@ def test_metrics_are_leaves_by_path():
         ("index", "ring", True),
         (True, False, True),
         (None, 17.5, False),
+        ([], [], False),
+        ([], 1.0, True),
     ],
 )
 def test_tolerances(expected, found, odd):
@@ -78,8 +80,8 @@ def test_expectations_hold_of_the_reruns_they_were_kept_from(tmp_path):
     kept = yaml.safe_load(out.read_text())["01_a"]
     assert kept["seconds"] == 3.0 and kept["megabytes"] == 900.0
     bias, within = kept["metrics"].pop("bias")
-    assert bias == pytest.approx(0.12) and within == pytest.approx(0.06), "three half-ranges"
-    assert kept["metrics"] == {"done": True, "n": 5, "hits": [8, 3.0], "seconds": None, "best": None, "none": None}
+    assert bias == pytest.approx(0.12) and within == pytest.approx(0.08), "four half-ranges"
+    assert kept["metrics"] == {"done": True, "n": 5, "hits": [8.0, 4.0], "seconds": None, "best": None, "none": None}
     assert all(compare_runs(run, out) == {"01_a": []} for run in runs)
     assert report(compare_runs(runs[0], out)) == "1 notebooks: all metrics are as expected"
 
@@ -88,6 +90,16 @@ def test_a_tolerance_is_never_nothing(tmp_path):
     out = keep_runs([ran(tmp_path / "a", {"x": 100.0, "zero": 1e-17})], NEEDS, tmp_path / "quick.yaml")
     kept = yaml.safe_load(out.read_text())["01_a"]["metrics"]
     assert kept["x"] == [100.0, 5.0] and kept["zero"][1] == 1e-6
+
+
+def test_chance_agreement_does_not_make_a_number_strict(tmp_path):
+    found = [
+        {"tiny": {"a": 1.0, "b": 1.0, "c": 1.0}, "exact": 1.0},
+        {"tiny": {"a": 1.2, "b": 1.0, "c": 1.2}, "exact": 1.0},
+    ]
+    out = keep_runs([ran(tmp_path / str(k), one) for k, one in enumerate(found)], NEEDS, tmp_path / "quick.yaml")
+    kept = yaml.safe_load(out.read_text())["01_a"]["metrics"]
+    assert kept["exact"][1] == 0.05 and kept["tiny/b"][1] == pytest.approx(4 * 0.1 / 1.2, abs=0.01)
 
 
 def test_the_report_can_be_read(tmp_path):

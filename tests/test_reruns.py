@@ -150,7 +150,7 @@ def test_progress_tells_what_is_done_and_the_time_left(fake):
 
 def test_time_left_follows_the_pace(folder):
     queue = reruns.Queue([chapter("01_a", seconds=100.0)], 1, 1000.0, print)
-    assert "about 2 min left" in queue._time_left()
+    assert "about 2 min left" in queue._time_left() and queue.at_once == 1
     queue.pace = 3.0
     assert "about 5 min left" in queue._time_left()
 

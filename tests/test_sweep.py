@@ -31,10 +31,10 @@ def plan(**changes) -> Path:
 def test_a_grid_is_every_combination():
     sweep = read_sweep(plan(grid={"seed": [0, 1, 2], "name": ["b c", "d"]}, megabytes=100))
     assert len(sweep.runs) == 6 and sweep.retries == 1 and sweep.shown == ()
-    run = sweep.runs["01_a_seed-2_name-b-c"]
+    run = sweep.runs["01_a_name-b-c_seed-2"]
     assert run.parameters == {"seed": 2, "name": "b c"} and run.needs == NEEDS | {"megabytes": 100}
     start = [sys.executable, "-m", "lsn_core.cli", "run", "notebooks/01_a.ipynb", "--out", "x/notebook.ipynb"]
-    assert run.command(Path("x")) == [*start, "-p", "seed=2", "-p", "name=b c", "-p", "out_dir=x"]
+    assert run.command(Path("x")) == [*start, "-p", "name=b c", "-p", "seed=2", "-p", "out_dir=x"]
 
 
 def test_parameters_hold_for_all_and_a_block_without_grid_is_one_run():

@@ -185,7 +185,8 @@ def test_orphans_end(tmp_path):
     start = f"subprocess.Popen({inner!r}, start_new_session=True)"
     outer = f"import subprocess, time; print({start}.pid, flush=True); time.sleep(60)"
     parent = subprocess.Popen([sys.executable, "-c", outer], stdout=subprocess.PIPE, text=True)
-    child = int(parent.stdout.readline())
+    with parent.stdout as said:
+        child = int(said.readline())
     time.sleep(3)
     assert Path(f"/proc/{child}").exists() or os.name != "posix" or sys.platform == "darwin"
     parent.kill()
