@@ -28,7 +28,7 @@ PROFILE = "notebooks: {01_a: {seed: 3}}\n"
 
 def small_book(root: Path, *cells: str) -> Path:
     """A book of one page and one notebook, with the real book's settings."""
-    for name in ("_ext", "vendor"):
+    for name in ("_ext", "static", "vendor"):
         shutil.copytree(ROOT / "book" / name, root / "book" / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("_config.yml", "book/favicon.svg", "book/references.bib"):
         shutil.copy(ROOT / name, root / name)

@@ -11,6 +11,7 @@ from lsn_core.cli import app
 
 ROOT = Path(__file__).parents[1]
 GUIDES = sorted((ROOT / "book/guides").glob("*.md"))
+NUMBER = re.compile(r"-[\d.]+")
 PAGES = [*GUIDES, *sorted((ROOT / "book").glob("*.md")), ROOT / "README.md"]
 
 
@@ -35,7 +36,7 @@ def unknown(line: str) -> list[str]:
             command = command.commands[word]
         elif word.startswith("-"):
             known = {name for option in command.params for name in option.opts}
-            odd += [] if word in known or word == "--help" else [word]
+            odd += [] if word.partition("=")[0] in {*known, "--help"} or NUMBER.fullmatch(word) else [word]
     return odd
 
 
@@ -64,6 +65,9 @@ def test_there_is_something_to_check():
         ("lsn train RUN --date DATA", ["--date"]),
         ("lsn run A.ipynb -p a=1 --out B.ipynb", []),
         ("lsn data check FOLDER --split test", []),
+        ("lsn data check FOLDER --split=test", []),
+        ("lsn data check FOLDER --spilt=test", ["--spilt=test"]),
+        ("lsn adjust A.png --jsw-mm -0.5 --out B.png", []),
     ],
 )
 def test_a_wrong_word_is_found(line, odd):
