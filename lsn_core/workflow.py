@@ -44,7 +44,7 @@ def run_sweep(path: Path, out: Path, *, where: str = "local", cores: int | None 
     with held(out / LOCK, wait=True, shared=True):
         settings = {"sweep": Path(path).resolve(), "root": Path.cwd(), "parent": os.getpid()}
         given = [f"{key}={value}" for key, value in settings.items()]
-        code = _watch([*_engine(where, cores), "--config", *given], sweep, out, tell)
+        code = _watch([*_engine(where, cores, sweep.retries), "--config", *given], sweep, out, tell)
     page = gather(sweep, out, title=Path(path).stem)
     _refuse_unfinished(sweep, out, page, code)
     return page
@@ -61,8 +61,11 @@ def _refuse_unfinished(sweep: Sweep, out: Path, page: Path, code: int) -> None:
         raise InputError(f"{undone} of {len(states)} runs are not done; the same line goes on ({out / ENGINE_LOG})")
 
 
-def _engine(where: str, cores: int | None) -> list[str]:
-    """The command of the workflow engine, which must be installed."""
+def _engine(where: str, cores: int | None, retries: int) -> list[str]:
+    """The command of the workflow engine, which must be installed.
+
+    It counts the retries: were they a directive of the rule, the job on a cluster's node would count its own, too.
+    """
     folder = next(folder for folder in FOLDERS if folder.is_dir())
     profile = Path(where) if os.sep in where else folder / "profiles" / where
     if not (profile / "config.yaml").exists():
@@ -73,6 +76,7 @@ def _engine(where: str, cores: int | None) -> list[str]:
     own, free_mb = room()
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(folder / "Snakefile"), "--directory", "."]
     command += ["--workflow-profile", str(profile.resolve()), "--nolock", "--rerun-incomplete", "--keep-going"]
+    command += ["--retries", str(retries)]
     if profile.name == "local":
         return [*command, "--cores", str(cores or own), "--resources", f"mem_mb={max(int(free_mb), 1)}"]
     return [*command, *(["--jobs", str(cores)] if cores else [])]
@@ -107,8 +111,9 @@ def _progress(states: Sequence[str], first: Sequence[str]) -> str:
 
 
 def _time_left(states: Sequence[str], first: Sequence[str], seconds: float) -> str:
-    """About how long the others will take, where some have been done to judge by."""
-    new, left = states.count("done") - first.count("done"), len(states) - states.count("done")
+    """About how long the others will take, where some have been done to judge by; what failed may be tried again."""
+    new = states.count("done") - first.count("done")
+    left = len(states) - states.count("done") - states.count("failed")
     return f", {duration(seconds / new * left)} left" if new > 0 and left else ""
 
 
