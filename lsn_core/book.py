@@ -164,7 +164,7 @@ def _build_site() -> None:
     log = write_text(Path("build/book.log"), told)
     if done.returncode:
         lines = [line.strip() for line in told.splitlines() if line.strip()]
-        warned = [line for line in lines if "WARNING" in line or "ERROR" in line] or lines
+        warned = list(dict.fromkeys(line for line in lines if "WARNING" in line or "ERROR" in line)) or lines
         raise InputError(f"{log}: the book was not built ({' | '.join(warned[-3:])}); correct what is named there")
     _check_site(Path("build/_build/html"))
 

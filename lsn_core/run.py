@@ -1,5 +1,6 @@
 """A training run as a folder: config, journal, checkpoints, weights, metrics; interrupted and resumed at will."""
 
+import warnings
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -133,7 +134,9 @@ def _launch(config: Config, devices: int, nodes: int) -> Fabric:
     """Start a process for each device; several average their gradients (DDP)."""
     strategy = "ddp" if devices * nodes > 1 else "auto"
     try:
-        fabric = Fabric(devices=devices, num_nodes=nodes, strategy=strategy, **arithmetic(config))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The `srun` command")  # as if nobody trained on a login node
+            fabric = Fabric(devices=devices, num_nodes=nodes, strategy=strategy, **arithmetic(config))
         fabric.launch()
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())

@@ -250,6 +250,14 @@ def test_a_complete_run_can_be_finished_again(undisturbed, phantom_folder, tmp_p
     assert_same_end(folder, undisturbed)
 
 
+def test_a_machine_that_has_slurm_is_no_reason_to_warn(phantom_folder, tmp_path, monkeypatch, recwarn):
+    (tmp_path / "srun").write_text("#!/bin/sh\n")
+    (tmp_path / "srun").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    go(tmp_path / "run", phantom_folder)
+    assert [str(one.message) for one in recwarn if "srun" in str(one.message)] == []
+
+
 def test_runs_are_neither_overwritten_nor_invented(undisturbed, phantom_folder, tmp_path):
     before = last(undisturbed).stat()
     with pytest.raises(
