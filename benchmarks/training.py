@@ -141,7 +141,7 @@ def prepare(case: str, folder: Path) -> tuple[Config, JointDataset, Sources]:
 def measure_ours(config: Config, having: Sources, rounds: int, peak: float) -> dict[str, Any]:
     """The package's step: its time, its memory, and what it is made of."""
     precision, on_gpu = training.precision(config), torch.cuda.is_available()
-    fabric = Fabric(devices=1, **training.arithmetic(config))
+    fabric = training.make_fabric(config, devices=1)
     players = training.set_up(fabric, config)
     step = partial(training.train_step, fabric, players, having.to(fabric.device), config)
     spent = seconds(step, rounds)

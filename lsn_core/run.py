@@ -1,6 +1,5 @@
 """A training run as a folder: config, journal, checkpoints, weights, metrics; interrupted and resumed at will."""
 
-import warnings
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +18,7 @@ from lsn_core.material import Material, gather
 from lsn_core.networks import start_from
 from lsn_core.scene import Sources
 from lsn_core.signals import Tell, stop_signals
-from lsn_core.training import NotFiniteError, Players, arithmetic, bare, set_up, stage_steps, train
+from lsn_core.training import NotFiniteError, Players, bare, make_fabric, set_up, stage_steps, train
 
 
 def train_run(
@@ -134,9 +133,7 @@ def _launch(config: Config, devices: int, nodes: int) -> Fabric:
     """Start a process for each device; several average their gradients (DDP)."""
     strategy = "ddp" if devices * nodes > 1 else "auto"
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="The `srun` command")  # as if nobody trained on a login node
-            fabric = Fabric(devices=devices, num_nodes=nodes, strategy=strategy, **arithmetic(config))
+        fabric = make_fabric(config, devices=devices, num_nodes=nodes, strategy=strategy)
         fabric.launch()
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())

@@ -4,6 +4,7 @@ The caller owns the device, the seed and the files: `Fabric` says where to run, 
 """
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -112,12 +113,14 @@ class Autocast(MixedPrecision):
         return data
 
 
-def arithmetic(config: Config) -> dict[str, Any]:
-    """What `Fabric` is told of a training's precision."""
+def make_fabric(config: Config, **where: Any) -> Fabric:
+    """`Fabric` with a training's precision, on the devices of `where`; a login node's `srun` is no reason to warn."""
     chosen = precision(config)
-    if chosen != "bf16-mixed":
-        return {"precision": chosen}
-    return {"plugins": Autocast(chosen, "cuda" if torch.cuda.is_available() else "cpu")}
+    kind = "cuda" if torch.cuda.is_available() else "cpu"
+    how = {"plugins": Autocast(chosen, kind)} if chosen == "bf16-mixed" else {"precision": chosen}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The `srun` command")
+        return Fabric(**where, **how)
 
 
 def stage_steps(having: Sources, config: Config, world: int) -> list[int]:

@@ -21,10 +21,10 @@ from lsn_core.training import (
     Moment,
     NotFiniteError,
     Players,
-    arithmetic,
     discriminator_step,
     generator_step,
     locate,
+    make_fabric,
     move,
     plan,
     precision,
@@ -357,7 +357,7 @@ def test_precision_follows_the_hardware(monkeypatch, cuda, native, capability, a
 def test_in_bf16_the_physics_stays_in_float32(data):
     """White absorbs without end in bf16, and a pixel divided there does not come back."""
     config = replace(CONFIG, precision="bf16-mixed")
-    fabric = Fabric(accelerator="cpu", devices=1, **arithmetic(config))
+    fabric = make_fabric(config, accelerator="cpu", devices=1)
     some = players(fabric)
     white = replace(data, radiographs=replace(data.radiographs, image=data.radiographs.image.clone().fill_(1.0)))
     for step, shown in enumerate((data, white, data)):
