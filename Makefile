@@ -4,6 +4,8 @@ PYTHON ?= python3
 PROFILE ?= quick
 BIN := .venv/bin
 BROWSERS := chromium chromium-browser google-chrome google-chrome-stable
+# JupyterLab would ask at its first start whether to fetch news from the network.
+NEWS := @jupyterlab/apputils-extension:announcements
 MAC_BROWSERS := "/Applications/Google Chrome.app" "/Applications/Chromium.app"
 
 .DEFAULT_GOAL := help
@@ -26,6 +28,7 @@ install: .venv/.installed ## make .venv and install the pinned versions; does no
 	  echo "Making .venv with $$("$(PYTHON)" --version)"; \
 	  "$(PYTHON)" -m venv --clear .venv; fi
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[book,sweep,test]'
+	$(BIN)/python -m jupyterlab.labextensions disable --level=sys_prefix $(NEWS)
 	@touch $@
 
 book: install ## run the notebooks (PROFILE=quick) and build the site; prints where its index.html is
@@ -34,8 +37,8 @@ book: install ## run the notebooks (PROFILE=quick) and build the site; prints wh
 test: install chromium ## run all tests
 	$(BIN)/python -m pytest
 
-lab: install ## open the notebooks in JupyterLab
-	$(BIN)/python -m jupyterlab notebooks
+lab: install ## open the notebooks in JupyterLab; its options, if any, in LAB, such as LAB=--allow-root
+	$(BIN)/python -m jupyterlab notebooks $(LAB)
 
 lint: install ## check code and notebooks: style, format, no outputs
 	$(BIN)/python -m ruff check .

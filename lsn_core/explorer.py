@@ -41,6 +41,8 @@ STYLE = """
 .lsn-jsw input, .lsn-jsw summary { accent-color: #2a7fba; cursor: pointer; }
 .lsn-jsw input[type=range] { flex: 1; width: 3rem; min-width: 3rem; margin: 0; }
 .lsn-jsw output { flex: 0 0 100%; font-size: .9em; font-variant-numeric: tabular-nums; }
+.lsn-jsw summary { display: list-item; list-style: disclosure-closed inside; }
+.lsn-jsw details[open] > summary { list-style-type: disclosure-open; }
 .lsn-jsw details { margin: .25rem 0; font-size: .9em; }
 .lsn-jsw details .lsn-slide { flex-wrap: nowrap; white-space: nowrap; }
 .lsn-jsw details label > span { flex: 0 0 6.2em; }
