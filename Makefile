@@ -9,7 +9,7 @@ NEWS := @jupyterlab/apputils-extension:announcements
 MAC_BROWSERS := "/Applications/Google Chrome.app" "/Applications/Chromium.app"
 
 .DEFAULT_GOAL := help
-.PHONY: help install book test lab lint chromium clean
+.PHONY: help install book test check lab lint chromium clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -36,6 +36,9 @@ book: install ## run the notebooks (PROFILE=quick) and build the site; prints wh
 
 test: install chromium ## run all tests
 	$(BIN)/python -m pytest
+
+check: install ## run the tests that take no minutes and no browser, while you work
+	$(BIN)/python -m pytest -m "not slow and not browser"
 
 lab: install ## open the notebooks in JupyterLab; its options, if any, in LAB, such as LAB=--allow-root
 	$(BIN)/python -m jupyterlab notebooks $(LAB)

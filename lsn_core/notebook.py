@@ -9,6 +9,7 @@ import functools
 import json
 import logging
 import os
+import re
 import resource
 import sys
 from collections.abc import Iterator
@@ -186,8 +187,11 @@ def _settle(source: Path, partial: Path, path: Path) -> Path | None:
 def _megabytes() -> float:
     """The most memory that this process and the largest kernel that it has started took, together."""
     unit = 2**20 if sys.platform == "darwin" else 2**10
-    both = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return round(sum(both) / unit, 1)
+    own, kernel = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    status = Path("/proc/self/status")
+    if status.exists():  # on Linux `own` counts the process that started this one, too
+        own = int(re.search(r"VmHWM:\s*(\d+) kB", status.read_text())[1])
+    return round((own + kernel) / unit, 1)
 
 
 def used(run: Path) -> float:

@@ -14,6 +14,8 @@ from lsn_core.journal import CURVES, LOG
 from lsn_core.keeper import CHECKPOINTS
 from lsn_core.run import train_run
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 import json, sys
 from dataclasses import replace

@@ -1,8 +1,12 @@
-"""`import lsn_core` loads torch and numpy, and nothing slower."""
+"""The commands load no PyTorch before they need it, and the package's names load it and nothing slower."""
 
 import statistics
 import subprocess
 import sys
+
+import pytest
+
+import lsn_core
 
 HEAVY = (
     "matplotlib",
@@ -17,7 +21,7 @@ import time
 began = time.perf_counter()
 import torch
 middle = time.perf_counter()
-import lsn_core
+from lsn_core import *
 print((time.perf_counter() - began) / (middle - began))
 """
 
@@ -28,8 +32,20 @@ def python(code: str) -> str:
 
 
 def test_heavy_libraries_wait_until_they_are_used():
-    loaded = python("import sys, lsn_core, lsn_core.cli; print(*sys.modules)").split()
+    loaded = python("import sys; from lsn_core import *; import lsn_core.cli; print(*sys.modules)").split()
     assert "torch" in loaded and [name for name in HEAVY if name in loaded] == []
+
+
+def test_what_starts_notebooks_needs_no_torch():
+    """Each of several that run side by side would take half a GB more, and two seconds."""
+    modules = ", ".join(f"lsn_core.{name}" for name in ("cli", "reruns", "sweep", "workflow", "sweep_results", "book"))
+    assert "torch" not in python(f"import sys, {modules}; print(*sys.modules)").split()
+
+
+def test_every_name_of_the_package_is_there():
+    assert all(getattr(lsn_core, name) is not None and name in dir(lsn_core) for name in lsn_core.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'seperate'"):
+        lsn_core.seperate  # noqa: B018
 
 
 def test_the_import_takes_no_half_as_long_again_as_torch():

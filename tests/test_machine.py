@@ -10,6 +10,8 @@ from test_two_sample import sample, visits
 from lsn_core import two_sample
 from lsn_core.machine import answer, area_under_roc, exchanged, folds, report, resampled, with_null
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(name="quick")
 def _quick(monkeypatch):

@@ -14,7 +14,7 @@ RULES = {"resultTypes": ["violations"], "preload": False}  # a page from disk ma
 ALIKE = ("book/reference/", "book/guides/")  # folders of pages that are made alike: one of each is heard
 ASLEEP = "document.querySelectorAll('.lsn-jsw:not([data-state=ready])').length"
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,8 @@ from lsn_core.sweep import DONE, read_sweep
 from lsn_core.sweep_results import RUNS, gather, state
 from lsn_core.workflow import run_sweep
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("snakemake")
 
 LSN = [sys.executable, "-c", "from lsn_core.cli import main; main()"]
@@ -145,10 +147,10 @@ def test_places_to_run_are_profiles():
     with pytest.raises(InputError, match=r"moon: is no profile .* kubernetes, local, slurm"):
         run_sweep(plan(seed=[0]), OUT, where="moon", tell=lambda line: None)
     for name in ("slurm", "kubernetes"):
-        command = workflow._engine(name, 7)
+        command = workflow._engine(name, 7, 1)
         profile = Path(command[command.index("--workflow-profile") + 1])
         assert yaml.safe_load((profile / "config.yaml").read_text())["executor"] == name
-        assert command[-2:] == ["--jobs", "7"] and "--cores" not in command
+        assert command[-4:] == ["--retries", "1", "--jobs", "7"] and "--cores" not in command
 
 
 def test_the_engine_knows_its_executors():
@@ -156,7 +158,7 @@ def test_the_engine_knows_its_executors():
     run_sweep(plan(seed=[0]), OUT, tell=lambda line: None)
     for name in ("slurm", "kubernetes"):
         settings = [f"sweep={Path('s.yaml').resolve()}", f"root={Path.cwd()}"]
-        command = [*workflow._engine(name, 1), "--dry-run", "--forceall", "--config", *settings]
+        command = [*workflow._engine(name, 1, 0), "--dry-run", "--forceall", "--config", *settings]
         done = subprocess.run(command, cwd=OUT, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "rule notebook" in done.stdout + done.stderr
